@@ -1,0 +1,1 @@
+//! The shape of `config.yaml`, word for word.

@@ -1,0 +1,86 @@
+//! Every bound of the program, with its unit in the name and its reason above it.
+//!
+//! What an operator may want to move is a default here and a key under `limits:` in config.yaml.
+
+use std::time::Duration;
+
+/// Largest request head, in bytes: room for an 8 KiB token and everything a browser adds. Beyond it 431.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Longest request target, in bytes. Beyond it 414.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// Most header fields in one head, ours or the MCP server's. Beyond it 431 to a client, 502 for a server.
+pub const HEADERS_MAX: usize = 96;
+/// Default for the largest JSON-RPC message, in bytes. Beyond it 413.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of half-read bodies held at one time by all connections together. Beyond it 503.
+pub const BODY_BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
+/// Deepest nesting of a JSON text, in levels; serde_json stops at the same depth.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Most elements of a JSON-RPC batch (2025-03-26).
+pub const BATCH_MESSAGES_MAX: usize = 100;
+
+/// From the first byte of a head to its last.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// From the end of a head to the end of its body: 10 s and one second more per [`BODY_BYTES_PER_SECOND_MIN`].
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// The slowest body that is waited for, in bytes per second.
+pub const BODY_BYTES_PER_SECOND_MIN: usize = 64 * 1024;
+/// A kept-alive connection without a request is closed after this long.
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(75);
+/// A client that does not take the bytes it asked for is dropped after this long.
+pub const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
+/// After an answer that came before its body: how long and how much is still read so that the answer is not lost to a
+/// reset (RFC 9112 section 9.6).
+pub const LINGER_TIME_MAX: Duration = Duration::from_millis(500);
+/// The bytes that go with [`LINGER_TIME_MAX`].
+pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// How often the sweeper looks for deadlines that have passed.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Stack of a worker or stream thread, in bytes.
+pub const STACK_BYTES: usize = 256 * 1024;
+/// Default for open event streams, all clients together.
+pub const STREAMS_MAX: usize = 8192;
+/// How long a worker itself waits for the MCP server's answer before it hands the exchange to a stream thread.
+pub const WORKER_PATIENCE: Duration = Duration::from_millis(5);
+/// Bytes read from the MCP server at one time, and so the most that waits for a slow client.
+pub const RELAY_CHUNK_BYTES: usize = 32 * 1024;
+/// Idle connections kept to one MCP server.
+pub const UPSTREAM_IDLE_MAX: usize = 128;
+/// An idle connection to an MCP server is not used again after this long; Node and uvicorn close theirs after 5 s.
+pub const UPSTREAM_IDLE_TIME_MAX: Duration = Duration::from_millis(4000);
+/// An addresses' answer of the resolver is used for this long.
+pub const RESOLVE_TTL: Duration = Duration::from_secs(30);
+/// From SIGTERM to the end, for requests that are still running.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Longest bearer token, in bytes, before anything of it is decoded.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Verified tokens remembered.
+pub const TOKEN_CACHE_MAX: usize = 8192;
+/// Default leeway for `exp`, `nbf` and `iat`, in seconds (RFC 7519 section 4.1.4: "no more than a few minutes").
+pub const LEEWAY_SECONDS: i64 = 60;
+/// Largest key set or metadata document, in bytes.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+/// Most keys looked at in a key set.
+pub const JWKS_KEYS_MAX: usize = 64;
+/// One fetch of a key set or metadata document.
+pub const JWKS_FETCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// Most keys tried for a token without `kid`.
+pub const KEYS_TRIED_MAX: usize = 4;
+/// At most one fetch per issuer in this time, whatever tokens ask for.
+pub const JWKS_COOLDOWN_SECONDS: i64 = 10;
+/// Keys are fetched again in the background after this long.
+pub const JWKS_REFRESH_SECONDS: i64 = 600;
+/// How long a request waits for a key set that is on its way.
+pub const JWKS_WAIT_MAX: Duration = Duration::from_secs(3);
+/// Requests that may wait for a key set at one time; each holds a worker.
+pub const JWKS_WAITERS_MAX: usize = 2;
+
+/// Largest configuration file, in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Log text that waits for a slow reader of standard error, in bytes. Beyond it lines are dropped and counted.
+pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX, "a token must fit into a head");
+const _: () = assert!(MESSAGE_BYTES_MAX <= BODY_BYTES_IN_FLIGHT_MAX, "one message must fit");

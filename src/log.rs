@@ -1,0 +1,286 @@
+//! Lines to standard error, as text or JSON, written by a thread of their own.
+//!
+//! ```text
+//! any thread ──▶ buffer (bounded) ──▶ writer thread ──▶ standard error
+//! ```
+//!
+//! A reader of our standard error that stalls must not stall a request: a line is put into the buffer or, when that is
+//! full, dropped and counted. The writer is woken once and then collects for a moment, so that many lines cost one
+//! system call. No value of a header, no body and no token is ever given to this module.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::limits::LOG_BYTES_MAX;
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Level {
+    /// Something an operator must look at.
+    Error,
+    /// Something an operator should know.
+    Warn,
+    /// One line per request, and the milestones of the program.
+    Info,
+    /// What one needs to find a fault.
+    Debug,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Format {
+    /// `2026-07-28T09:00:00.000Z info message key=value`
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A handle to the log. Clones write to the same place.
+#[derive(Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    level: Level,
+    format: Format,
+    state: Mutex<State>,
+    wake: Condvar,
+    to_memory: bool,
+}
+
+#[derive(Default)]
+struct State {
+    buffer: Vec<u8>,
+    dropped: u64,
+    writing: bool,
+    closed: bool,
+}
+
+/// One `key=value` of a line.
+pub type Field<'a> = (&'static str, &'a dyn fmt::Display);
+
+impl Log {
+    /// A log to standard error.
+    #[must_use]
+    pub fn to_stderr(level: Level, format: Format) -> Self {
+        let log = Self::new(level, format, false);
+        let shared = Arc::clone(&log.shared);
+        // Without the thread nothing would ever be written; a system that cannot start one at all cannot serve either,
+        // and the caller finds that out with the first worker.
+        let _ = std::thread::Builder::new()
+            .name("log".into())
+            .stack_size(crate::limits::STACK_BYTES)
+            .spawn(move || shared.write_all());
+        log
+    }
+
+    /// A log that keeps its text, for tests.
+    #[must_use]
+    pub fn to_memory(level: Level) -> Self {
+        Self::new(level, Format::Text, true)
+    }
+
+    fn new(level: Level, format: Format, to_memory: bool) -> Self {
+        let state = Mutex::new(State::default());
+        Self { shared: Arc::new(Shared { level, format, state, wake: Condvar::new(), to_memory }) }
+    }
+
+    /// Whether a line of this level would be written.
+    #[must_use]
+    pub fn wants(&self, level: Level) -> bool {
+        level <= self.shared.level
+    }
+
+    /// Writes one line. `message` is a sentence without a full stop; what varies goes into `fields`.
+    pub fn line(&self, level: Level, message: &str, fields: &[Field<'_>]) {
+        if !self.wants(level) {
+            return;
+        }
+        let mut text = String::with_capacity(160);
+        match self.shared.format {
+            Format::Text => text_line(&mut text, level, message, fields),
+            Format::Json => json_line(&mut text, level, message, fields),
+        }
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.buffer.len() + text.len() > LOG_BYTES_MAX {
+            state.dropped += 1;
+            return;
+        }
+        let was_empty = state.buffer.is_empty();
+        state.buffer.extend_from_slice(text.as_bytes());
+        drop(state);
+        if was_empty && !self.shared.to_memory {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// [`Level::Error`]
+    pub fn error(&self, message: &str, fields: &[Field<'_>]) {
+        self.line(Level::Error, message, fields);
+    }
+
+    /// [`Level::Warn`]
+    pub fn warn(&self, message: &str, fields: &[Field<'_>]) {
+        self.line(Level::Warn, message, fields);
+    }
+
+    /// [`Level::Info`]
+    pub fn info(&self, message: &str, fields: &[Field<'_>]) {
+        self.line(Level::Info, message, fields);
+    }
+
+    /// [`Level::Debug`]
+    pub fn debug(&self, message: &str, fields: &[Field<'_>]) {
+        self.line(Level::Debug, message, fields);
+    }
+
+    /// What has been written so far to a log in memory; empty for standard error.
+    #[must_use]
+    pub fn text(&self) -> String {
+        if !self.shared.to_memory {
+            return String::new();
+        }
+        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&state.buffer).into_owned()
+    }
+
+    /// Waits, at most a second, until all lines are out. Called once, before the program ends.
+    pub fn flush(&self) {
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.closed = true;
+        self.shared.wake.notify_all();
+        for _ in 0..100 {
+            if state.buffer.is_empty() && !state.writing || self.shared.to_memory {
+                return;
+            }
+            let waited = self.shared.wake.wait_timeout(state, Duration::from_millis(10));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Shared {
+    /// The writer thread: until the log is closed and empty.
+    fn write_all(&self) {
+        let mut chunk = Vec::new();
+        loop {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            while state.buffer.is_empty() && !state.closed {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.buffer.is_empty() {
+                return;
+            }
+            if !state.closed {
+                drop(state);
+                // Lines that come close together leave in one write.
+                std::thread::sleep(Duration::from_millis(5));
+                state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            }
+            std::mem::swap(&mut chunk, &mut state.buffer);
+            let dropped = std::mem::take(&mut state.dropped);
+            state.writing = true;
+            drop(state);
+            let mut stderr = std::io::stderr().lock();
+            // Nobody is left to tell when standard error itself fails.
+            let _ = stderr.write_all(&chunk);
+            if dropped > 0 {
+                let _ =
+                    writeln!(stderr, "warn: {dropped} log lines were dropped, standard error is too slow");
+            }
+            drop(stderr);
+            chunk.clear();
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).writing = false;
+            self.wake.notify_all();
+        }
+    }
+}
+
+fn text_line(out: &mut String, level: Level, message: &str, fields: &[Field<'_>]) {
+    timestamp(out);
+    let _ = write!(out, " {} ", level.name());
+    out.push_str(message);
+    let mut value = String::new();
+    for (key, shown) in fields {
+        value.clear();
+        let _ = write!(value, "{shown}");
+        let plain =
+            !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
+        let _ = if plain { write!(out, " {key}={value}") } else { write!(out, " {key}={value:?}") };
+    }
+    out.push('\n');
+}
+
+fn json_line(out: &mut String, level: Level, message: &str, fields: &[Field<'_>]) {
+    out.push_str("{\"time\":\"");
+    timestamp(out);
+    let _ = write!(out, "\",\"level\":\"{}\",\"message\":{}", level.name(), serde_json::Value::from(message));
+    for (key, shown) in fields {
+        let _ = write!(out, ",\"{key}\":{}", serde_json::Value::from(shown.to_string()));
+    }
+    out.push_str("}\n");
+}
+
+/// RFC 3339, in UTC, to the millisecond.
+fn timestamp(out: &mut String) {
+    let since = crate::clock::system_since_epoch();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let milli = since.subsec_millis();
+    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z");
+}
+
+/// Year, month and day of a number of days since 1970-01-01, in the proleptic Gregorian calendar.
+///
+/// The year is counted from March, so that the leap day is its last day and a month's first day follows from a line
+/// through 30.6 days a month.
+#[must_use]
+pub fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468; // days since 0000-03-01
+    let era = shifted / 146_097; // 400 years each
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_become_dates() {
+        for (days, date) in
+            [(0, (1970, 1, 1)), (59, (1970, 3, 1)), (11_016, (2000, 2, 29)), (20_662, (2026, 7, 28))]
+        {
+            assert_eq!(civil(days), date, "day {days}");
+        }
+    }
+
+    #[test]
+    fn a_value_cannot_forge_a_line_or_a_field() {
+        let log = Log::to_memory(Level::Info);
+        log.info("request", &[("path", &"/a\n2026 info forged x=y")]);
+        assert_eq!(log.text().lines().count(), 1);
+        assert!(log.text().contains(r#"path="/a\n2026 info forged x=y""#));
+    }
+}

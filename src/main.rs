@@ -1,0 +1,4 @@
+//! Arguments, configuration, start, wait, exit code; nothing else.
+#![forbid(unsafe_code)]
+
+fn main() {}
