@@ -320,11 +320,6 @@ impl Incoming {
         self.head_len > 0
     }
 
-    /// Whether the body is whole.
-    pub(crate) fn has_body(&self) -> bool {
-        self.body_done
-    }
-
     /// Gives large buffers back to the system once they are no longer needed.
     pub(crate) fn shrink(&mut self) {
         if self.buf.len() > 4 * READ_BYTES && self.filled <= READ_BYTES {

@@ -1,0 +1,142 @@
+//! Where connections wait without a thread: one epoll set, one slot each, and a sweeper for those that wait too long.
+//!
+//! ```text
+//! worker ── park(conn) ──▶ slot ◀── take(event) ── worker, when the socket is ready
+//!                           ▲
+//!                           └────── sweep() ────── sweeper, when the deadline has passed
+//! ```
+//!
+//! A descriptor is registered once, when its connection is accepted, with `EPOLLONESHOT`: an event goes to one worker
+//! and disarms it, and parking arms it again. Event and sweeper may race for a slot; whoever finds it empty has lost,
+//! and a generation number keeps a late event away from the next connection in the same slot.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use super::conn::{Conn, Phase};
+
+type Slot<P> = Mutex<Option<Box<Conn<P>>>>;
+
+/// All connections that wait.
+pub(crate) struct Park<P> {
+    epoll: OwnedFd,
+    slots: Box<[Slot<P>]>,
+    free: Mutex<Free>,
+}
+
+struct Free {
+    /// Slots that were used and given back, the last one first.
+    again: Vec<u32>,
+    /// Slots from here on were never used, so the sweeper need not look at them.
+    fresh: u32,
+    generation: u32,
+}
+
+/// What a socket is waited for.
+pub(crate) const READ: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
+/// Room to write.
+pub(crate) const WRITE: EventFlags = EventFlags::OUT;
+
+impl<P> Park<P> {
+    /// A park with room for `most` connections.
+    pub(crate) fn new(most: usize) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let slots = (0..most).map(|_| Mutex::new(None)).collect();
+        let free = Mutex::new(Free { again: Vec::new(), fresh: 0, generation: 0 });
+        Ok(Self { epoll, slots, free })
+    }
+
+    /// The descriptor that workers wait on.
+    pub(crate) fn epoll(&self) -> &OwnedFd {
+        &self.epoll
+    }
+
+    /// Takes a new connection in and waits for its first byte. `Err` gives it back when there is no room.
+    pub(crate) fn admit(&self, mut conn: Box<Conn<P>>) -> Result<(), Box<Conn<P>>> {
+        let mut free = lock(&self.free);
+        let slot = match free.again.pop() {
+            Some(slot) => slot,
+            None if (free.fresh as usize) < self.slots.len() => {
+                free.fresh += 1;
+                free.fresh - 1
+            }
+            None => return Err(conn),
+        };
+        free.generation = free.generation.wrapping_add(1);
+        conn.slot = slot;
+        conn.generation = free.generation;
+        drop(free);
+        let registered = epoll::add(&self.epoll, &conn.stream, token(&conn), EventFlags::ONESHOT);
+        if registered.is_err() {
+            self.forget(&conn);
+            return Err(conn);
+        }
+        self.park(conn, READ);
+        Ok(())
+    }
+
+    /// Lets a connection wait for `events` or its deadline.
+    pub(crate) fn park(&self, conn: Box<Conn<P>>, events: EventFlags) {
+        let Some(slot) = self.slots.get(conn.slot as usize) else { return };
+        let mut place = lock(slot);
+        // Armed under the lock: the worker that the event wakes at once waits here until the connection is in place.
+        match epoll::modify(&self.epoll, &conn.stream, token(&conn), events | EventFlags::ONESHOT) {
+            Ok(()) => *place = Some(conn),
+            Err(_) => {
+                drop(place);
+                self.close(conn);
+            }
+        }
+    }
+
+    /// The connection that an event is about, unless somebody else has it.
+    pub(crate) fn take(&self, data: EventData) -> Option<Box<Conn<P>>> {
+        let (slot, generation) = untoken(data);
+        lock(self.slots.get(slot)?).take_if(|conn| conn.generation == generation)
+    }
+
+    /// Takes out every connection for which `wanted` holds.
+    pub(crate) fn sweep(&self, mut wanted: impl FnMut(&Conn<P>) -> bool) -> Vec<Box<Conn<P>>> {
+        let used = lock(&self.free).fresh as usize;
+        let slots = self.slots.iter().take(used);
+        slots.filter_map(|slot| lock(slot).take_if(|conn| wanted(conn))).collect()
+    }
+
+    /// Ends a connection that was taken out.
+    pub(crate) fn close(&self, conn: Box<Conn<P>>) {
+        self.forget(&conn);
+        drop(conn);
+    }
+
+    fn forget(&self, conn: &Conn<P>) {
+        // Dropping the socket takes it out of the set too, but only when no one else holds the same description.
+        let _ = epoll::delete(&self.epoll, &conn.stream);
+        lock(&self.free).again.push(conn.slot);
+    }
+}
+
+/// Whether a waiting connection has waited too long.
+pub(crate) fn overdue<P>(conn: &Conn<P>, now: Instant, pressed: bool, stopping: bool) -> bool {
+    let unused = conn.phase == Phase::Idle;
+    conn.deadline.is_some_and(|deadline| deadline <= now)
+        || unused && stopping
+        // With three quarters of all places taken, an unused connection has a second instead of a minute.
+        || unused && pressed && conn.since.is_some_and(|since| now.duration_since(since).as_secs() >= 1)
+}
+
+fn token<P>(conn: &Conn<P>) -> EventData {
+    EventData::new_u64(u64::from(conn.generation) << 32 | u64::from(conn.slot))
+}
+
+fn untoken(data: EventData) -> (usize, u32) {
+    let [slot, generation] = [data.u64() & 0xffff_ffff, data.u64() >> 32];
+    (usize::try_from(slot).unwrap_or(usize::MAX), u32::try_from(generation).unwrap_or(0))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,508 @@
+//! What a worker does with a connection that is ready: read, judge, serve, answer, park.
+//!
+//! ```text
+//! epoll ─▶ take ─▶ fill ─▶ head whole? ─▶ admit ─▶ body whole? ─▶ serve ─▶ answer ─▶ next request or park
+//!                            │ no                    │ no            └─▶ stream thread, if it takes its time
+//!                            ▼                       ▼
+//!                           park                    park
+//! ```
+//!
+//! Reading and writing a client never block. What may wait is the handler (for keys that are on their way) and, for
+//! [`WORKER_PATIENCE`], the MCP server, because nearly every answer comes within that time and then needs no second
+//! thread.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::conn::{Conn, Phase, again};
+use super::http1::{Fault, Incoming};
+use super::park::{READ, WRITE, overdue};
+use super::pump::{Fed, Home, Producer, Step, Watch};
+use super::{Answer, Handler, Shared, WAKE};
+use crate::limits::{
+    BODY_BYTES_IN_FLIGHT_MAX, BODY_BYTES_PER_SECOND_MIN, LINGER_BYTES_MAX, LINGER_TIME_MAX, SWEEP_INTERVAL,
+    WORKER_PATIENCE,
+};
+use crate::reply::Reply;
+
+/// Requests of one connection in a row before the others have their turn.
+const IN_A_ROW_MAX: usize = 32;
+
+/// What a worker keeps between requests, so that the usual one allocates nothing.
+#[derive(Default)]
+struct Desk {
+    request: Option<Box<Incoming>>,
+    lines: Vec<u8>,
+    date: (u64, String),
+}
+
+impl Desk {
+    fn date(&mut self) -> &str {
+        let now = crate::clock::system_since_epoch().as_secs();
+        if self.date.0 != now {
+            self.date = (now, super::conn::http_date(now));
+        }
+        &self.date.1
+    }
+
+    fn keep(&mut self, mut request: Box<Incoming>) {
+        request.shrink();
+        self.request.get_or_insert(request);
+    }
+}
+
+/// What to do with a connection after one turn.
+enum Turn<P> {
+    /// The request is not whole: wait for the rest.
+    Rest(Box<Conn<P>>, Box<Incoming>),
+    /// It was answered; the buffer may hold the beginning of the next one.
+    Next(Box<Conn<P>>, Box<Incoming>),
+    /// Somebody else has it, or nobody.
+    Over,
+}
+
+impl<H: Handler> Shared<H> {
+    /// A worker thread, until the server halts.
+    pub(super) fn work(self: &Arc<Self>) {
+        let mut desk = Desk::default();
+        let mut events = Vec::with_capacity(1);
+        while !self.halted.load(Ordering::Relaxed) {
+            events.clear();
+            if epoll::wait(self.park.epoll(), rustix::buffer::spare_capacity(&mut events), None).is_err() {
+                continue; // interrupted
+            }
+            for event in events.drain(..) {
+                let data = event.data;
+                if data.u64() == WAKE {
+                    continue;
+                }
+                if let Some(conn) = self.park.take(data) {
+                    let drove = catch_unwind(AssertUnwindSafe(|| self.drive(conn, &mut desk)));
+                    if drove.is_err() {
+                        desk = Desk::default();
+                        self.log.error("a worker panicked; its connection was closed", &[]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn drive(self: &Arc<Self>, mut conn: Box<Conn<H::Pass>>, desk: &mut Desk) {
+        match conn.phase {
+            Phase::Writing => match conn.flush() {
+                Ok(true) => self.answered(conn, desk),
+                Ok(false) => self.park_for(conn, Phase::Writing),
+                Err(_) => self.park.close(conn),
+            },
+            Phase::Linger => self.linger(conn),
+            Phase::Idle | Phase::Head | Phase::Body => {
+                let request = conn.request.take().or_else(|| desk.request.take()).unwrap_or_default();
+                self.read(conn, request, desk);
+            }
+        }
+    }
+
+    /// Reads and serves until the connection has nothing more for now.
+    fn read(self: &Arc<Self>, mut conn: Box<Conn<H::Pass>>, mut request: Box<Incoming>, desk: &mut Desk) {
+        if conn.phase == Phase::Idle && request.held() == 0 {
+            request.start(conn.peer);
+        }
+        // Bytes of a next request that came with the last one are looked at before the socket is.
+        let mut unseen = request.held() > 0 && conn.phase == Phase::Idle;
+        for _ in 0..IN_A_ROW_MAX {
+            if !unseen {
+                match request.fill(&conn.stream) {
+                    Ok(0) => {
+                        desk.keep(request);
+                        self.park.close(conn);
+                        return;
+                    }
+                    Ok(_) => {}
+                    Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(err) if again(&err) => {
+                        self.wait_for_rest(conn, request, desk);
+                        return;
+                    }
+                    Err(_) => {
+                        desk.keep(request);
+                        self.park.close(conn);
+                        return;
+                    }
+                }
+            }
+            match self.turn(conn, request, desk) {
+                Turn::Next(same, rest) if rest.held() > 0 => {
+                    conn = same;
+                    request = rest;
+                    unseen = true;
+                }
+                Turn::Next(same, rest) | Turn::Rest(same, rest) => {
+                    // Asking the socket again would nearly always be in vain; epoll tells.
+                    self.wait_for_rest(same, rest, desk);
+                    return;
+                }
+                Turn::Over => return,
+            }
+        }
+        // Enough of this one; being writable, it comes back behind the others.
+        conn.request = Some(request);
+        conn.deadline = Some(Instant::now() + self.settings.head_time);
+        self.park.park(conn, READ | WRITE);
+    }
+
+    /// Parks a connection whose request is not whole.
+    fn wait_for_rest(&self, mut conn: Box<Conn<H::Pass>>, mut request: Box<Incoming>, desk: &mut Desk) {
+        let now = Instant::now();
+        if request.held() == 0 {
+            desk.keep(request);
+            conn.phase = Phase::Idle;
+            conn.since = Some(now);
+            conn.deadline = Some(now + self.settings.idle_time);
+        } else if request.has_head() {
+            let held = request.held();
+            let paid = Duration::from_secs((held / BODY_BYTES_PER_SECOND_MIN) as u64);
+            conn.phase = Phase::Body;
+            let since = *conn.since.get_or_insert(now);
+            conn.deadline = Some(since + self.settings.body_time + paid);
+            conn.request = Some(request);
+        } else {
+            if conn.phase != Phase::Head {
+                conn.phase = Phase::Head;
+                conn.deadline = Some(now + self.settings.head_time);
+            }
+            request.shrink();
+            conn.request = Some(request);
+        }
+        self.park.park(conn, READ);
+    }
+
+    /// Goes on with what has been read: head, body, answer.
+    fn turn(
+        self: &Arc<Self>,
+        mut conn: Box<Conn<H::Pass>>,
+        mut request: Box<Incoming>,
+        desk: &mut Desk,
+    ) -> Turn<H::Pass> {
+        let body_max = self.settings.message_bytes;
+        if !request.has_head() {
+            match request.read_head(body_max) {
+                Ok(true) => {}
+                Ok(false) => return Turn::Rest(conn, request),
+                Err(fault) => return self.refuse(conn, request, fault, desk),
+            }
+            conn.minor = request.minor();
+            conn.head_only = request.method() == super::http1::Method::Head;
+            conn.keep = request.keep_alive() && !self.stopping.load(Ordering::Relaxed);
+            conn.since = None;
+            match self.guarded(|| self.handler.admit(&request)) {
+                Ok(Ok(pass)) => conn.pass = Some(pass),
+                Ok(Err(reply)) => {
+                    let whole = request.read_body(body_max).unwrap_or(false);
+                    return self.answer(conn, request, &reply, whole, desk);
+                }
+                Err(reply) => return self.answer(conn, request, &reply, false, desk),
+            }
+            if request.expects_continue() {
+                let parts = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..], b"", b"", b"", b""];
+                if conn.send(&parts).is_err() {
+                    self.park.close(conn);
+                    return Turn::Over;
+                }
+            }
+        }
+        match request.read_body(body_max) {
+            Ok(true) => {}
+            Ok(false) => {
+                if conn.grant.cover(request.held(), BODY_BYTES_IN_FLIGHT_MAX) {
+                    return Turn::Rest(conn, request);
+                }
+                return self.refuse(conn, request, Fault::Busy, desk);
+            }
+            Err(fault) => return self.refuse(conn, request, fault, desk),
+        }
+        let Some(pass) = conn.pass.take() else {
+            self.park.close(conn);
+            return Turn::Over;
+        };
+        match self.guarded(|| self.handler.serve(pass, &request)) {
+            Ok(Answer::Reply(reply)) | Err(reply) => self.answer(conn, request, &reply, true, desk),
+            Ok(Answer::Stream(reply, source)) => {
+                self.put_away(&mut conn, request, desk);
+                self.pump_for(&conn).attach(conn, Box::new(Fed::new(&reply, source)), false);
+                Turn::Over
+            }
+            Ok(Answer::Relay(producer)) => {
+                self.put_away(&mut conn, request, desk);
+                self.carry(conn, producer, desk)
+            }
+        }
+    }
+
+    /// Calls into the handler; a panic there is answered 500 and costs nothing but its request.
+    fn guarded<T>(&self, call: impl FnOnce() -> T) -> Result<T, Reply> {
+        catch_unwind(AssertUnwindSafe(call)).map_err(|_| {
+            self.log.error("a request made the program panic and was answered 500", &[]);
+            Reply::json(500, r#"{"error":"server_error"}"#)
+        })
+    }
+
+    /// Keeps what the client sent beyond this request, and gives the rest of the buffer back.
+    fn put_away(&self, conn: &mut Conn<H::Pass>, mut request: Box<Incoming>, desk: &mut Desk) {
+        conn.grant.release();
+        conn.phase = Phase::Idle;
+        if request.next() > 0 {
+            request.shrink();
+            conn.request = Some(request);
+        } else {
+            desk.keep(request);
+        }
+    }
+
+    fn refuse(
+        self: &Arc<Self>,
+        mut conn: Box<Conn<H::Pass>>,
+        request: Box<Incoming>,
+        fault: Fault,
+        desk: &mut Desk,
+    ) -> Turn<H::Pass> {
+        let head = request.has_head().then_some(&*request);
+        let reply = self.guarded(|| self.handler.refuse(head, fault)).unwrap_or_else(|reply| reply);
+        if head.is_none() {
+            conn.head_only = false;
+        }
+        self.answer(conn, request, &reply, false, desk)
+    }
+
+    /// Sends an answer of ours. Where the request was not read to its end, the connection ends with it.
+    fn answer(
+        self: &Arc<Self>,
+        mut conn: Box<Conn<H::Pass>>,
+        request: Box<Incoming>,
+        reply: &Reply,
+        whole: bool,
+        desk: &mut Desk,
+    ) -> Turn<H::Pass> {
+        conn.pass = None;
+        conn.keep &= whole;
+        conn.linger = !whole;
+        if whole {
+            self.put_away(&mut conn, request, desk);
+        } else {
+            conn.grant.release();
+            desk.keep(request);
+        }
+        let date = desk.date().to_owned();
+        if conn.reply(reply, &mut desk.lines, &date).is_err() {
+            self.park.close(conn);
+            return Turn::Over;
+        }
+        if conn.has_unsent() {
+            self.park_for(conn, Phase::Writing);
+            return Turn::Over;
+        }
+        self.next_turn(conn, desk)
+    }
+
+    /// After an answer went out whole.
+    fn next_turn(&self, mut conn: Box<Conn<H::Pass>>, desk: &mut Desk) -> Turn<H::Pass> {
+        if conn.keep {
+            conn.phase = Phase::Idle;
+            let request = conn.request.take().or_else(|| desk.request.take()).unwrap_or_default();
+            return Turn::Next(conn, request);
+        }
+        self.end(conn);
+        Turn::Over
+    }
+
+    fn answered(self: &Arc<Self>, conn: Box<Conn<H::Pass>>, desk: &mut Desk) {
+        if let Turn::Next(conn, request) = self.next_turn(conn, desk) {
+            if request.held() > 0 {
+                self.read(conn, request, desk);
+            } else {
+                self.wait_for_rest(conn, request, desk);
+            }
+        }
+    }
+
+    /// Ends a connection after its last answer; with the grace that keeps that answer from being lost.
+    fn end(&self, mut conn: Box<Conn<H::Pass>>) {
+        if !conn.linger {
+            self.park.close(conn);
+            return;
+        }
+        let _ = conn.stream.shutdown(std::net::Shutdown::Write);
+        conn.deadline = Some(Instant::now() + LINGER_TIME_MAX);
+        conn.request = None;
+        self.linger(conn);
+    }
+
+    /// Reads and forgets, until the client has seen our answer or the bounds are reached.
+    fn linger(&self, mut conn: Box<Conn<H::Pass>>) {
+        let mut waste = [0_u8; 16 * 1024];
+        loop {
+            match io::Read::read(&mut &conn.stream, &mut waste) {
+                Ok(0) => break,
+                Ok(read) => {
+                    conn.lingered += read;
+                    if conn.lingered > LINGER_BYTES_MAX {
+                        break;
+                    }
+                }
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) if again(&err) => {
+                    conn.phase = Phase::Linger;
+                    self.park.park(conn, READ);
+                    return;
+                }
+                Err(_) => break,
+            }
+        }
+        self.park.close(conn);
+    }
+
+    fn park_for(&self, mut conn: Box<Conn<H::Pass>>, phase: Phase) {
+        if conn.phase != phase {
+            conn.deadline = Some(Instant::now() + self.settings.write_time);
+        }
+        conn.phase = phase;
+        self.park.park(conn, WRITE);
+    }
+
+    /// Carries an answer from the MCP server as long as the worker has patience, then leaves it to a stream thread.
+    fn carry(
+        self: &Arc<Self>,
+        mut conn: Box<Conn<H::Pass>>,
+        mut producer: Box<dyn Producer>,
+        desk: &mut Desk,
+    ) -> Turn<H::Pass> {
+        let mut head_sent = false;
+        let mut give_up = None;
+        loop {
+            match producer.step() {
+                Step::Send { head, data, end } => {
+                    head_sent |= head.is_some();
+                    if conn.deliver(head, data, end).is_err() {
+                        drop(producer);
+                        self.park.close(conn);
+                        return Turn::Over;
+                    }
+                    if end && !conn.has_unsent() {
+                        producer.release();
+                        return self.next_turn(conn, desk);
+                    }
+                    if end {
+                        producer.release();
+                        self.park_for(conn, Phase::Writing);
+                        return Turn::Over;
+                    }
+                    if conn.has_unsent() {
+                        break;
+                    }
+                }
+                Step::Wait => {
+                    // A head without an end is a stream, and streams are not for workers.
+                    let until = *give_up.get_or_insert_with(|| Instant::now() + WORKER_PATIENCE);
+                    if head_sent || !ready_within(&conn, producer.watch(), until) {
+                        break;
+                    }
+                }
+                Step::Refuse(reply) if !head_sent => {
+                    let date = desk.date().to_owned();
+                    let sent = conn.reply(&reply, &mut desk.lines, &date);
+                    drop(producer);
+                    if sent.is_err() {
+                        self.park.close(conn);
+                        return Turn::Over;
+                    }
+                    if conn.has_unsent() {
+                        self.park_for(conn, Phase::Writing);
+                        return Turn::Over;
+                    }
+                    return self.next_turn(conn, desk);
+                }
+                Step::Refuse(_) | Step::Cut => {
+                    drop(producer);
+                    self.park.close(conn);
+                    return Turn::Over;
+                }
+            }
+        }
+        self.pump_for(&conn).attach(conn, producer, head_sent);
+        Turn::Over
+    }
+
+    /// The sweeper thread: ends what has waited too long.
+    pub(super) fn sweep(self: &Arc<Self>) {
+        let mut lines = Vec::new();
+        while !self.halted.load(Ordering::Relaxed) {
+            if self.counts.all() == 0 {
+                std::thread::park_timeout(Duration::from_secs(5));
+            } else {
+                std::thread::park_timeout(SWEEP_INTERVAL);
+            }
+            let now = Instant::now();
+            let pressed = self.counts.all() > self.settings.connections / 4 * 3;
+            let stopping = self.stopping.load(Ordering::Relaxed);
+            for mut conn in self.park.sweep(|conn| overdue(conn, now, pressed, stopping)) {
+                if matches!(conn.phase, Phase::Head | Phase::Body) {
+                    let request = conn.request.take().filter(|request| request.has_head());
+                    let reply = self.handler.refuse(request.as_deref(), Fault::TooSlow);
+                    let date = super::conn::http_date(crate::clock::system_since_epoch().as_secs());
+                    conn.keep = false;
+                    let _ = conn.reply(&reply, &mut lines, &date);
+                }
+                self.park.close(conn);
+            }
+        }
+    }
+}
+
+/// Waits for what a producer watches, until `until`. A client that leaves meanwhile counts as ready too: the stream
+/// thread finds that out at once.
+fn ready_within<P>(conn: &Conn<P>, watch: Watch<'_>, until: Instant) -> bool {
+    let (fd, flags) = match watch {
+        Watch::Nothing => return false,
+        Watch::Read(fd, _) => (fd, PollFlags::IN),
+        Watch::Write(fd, _) => (fd, PollFlags::OUT),
+    };
+    let left = until.saturating_duration_since(Instant::now());
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+    let mut fds = [PollFd::from_borrowed_fd(fd, flags), PollFd::new(&conn.stream, PollFlags::RDHUP)];
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(0) | Err(_) => false,
+        // Only the client stirred: leave it to the stream thread, which knows what that means.
+        Ok(_) => fds.first().is_some_and(|source| !source.revents().is_empty()),
+    }
+}
+
+impl<H: Handler> Home<H::Pass> for Shared<H> {
+    fn resume(&self, conn: Box<Conn<H::Pass>>) {
+        if !conn.keep {
+            self.end(conn);
+            return;
+        }
+        let mut conn = conn;
+        let now = Instant::now();
+        conn.phase = Phase::Idle;
+        conn.since = Some(now);
+        conn.deadline = Some(now + self.settings.idle_time);
+        // With a next request in the buffer already, being writable brings it to a worker at once.
+        let events = if conn.request.is_some() { READ | WRITE } else { READ };
+        self.park.park(conn, events);
+    }
+
+    fn close(&self, conn: Box<Conn<H::Pass>>) {
+        self.park.close(conn);
+    }
+
+    fn reply(&self, conn: &mut Conn<H::Pass>, reply: &Reply) -> io::Result<()> {
+        let date = super::conn::http_date(crate::clock::system_since_epoch().as_secs());
+        conn.reply(reply, &mut Vec::new(), &date)
+    }
+}
