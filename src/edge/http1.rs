@@ -283,8 +283,13 @@ impl Incoming {
 
     /// Begins a connection: nothing read yet.
     pub(crate) fn start(&mut self, peer: IpAddr) {
-        self.filled = 0;
+        self.clear();
         self.peer = peer;
+    }
+
+    /// Forgets everything but the buffer, which the next connection may use.
+    pub(crate) fn clear(&mut self) {
+        self.filled = 0;
         self.reset();
     }
 

@@ -55,7 +55,7 @@ pub enum Watch<'a> {
     Nothing,
     /// Its descriptor, until there is something to read. The number changes with the descriptor.
     Read(BorrowedFd<'a>, u32),
-    /// Its descriptor, until there is room to write.
+    /// Its descriptor, until there is room to write or something to read.
     Write(BorrowedFd<'a>, u32),
 }
 
@@ -365,7 +365,8 @@ impl<P: Send + 'static, H: Home<P>> Pump<P, H> {
             // Taken out, not only masked: a hang-up is reported whatever the mask says, again and again.
             Watch::Nothing => None,
             Watch::Read(fd, number) => (!unsent).then_some((fd, number, EventFlags::IN | EventFlags::RDHUP)),
-            Watch::Write(fd, number) => Some((fd, number, EventFlags::OUT)),
+            // Who answers before it has read all is heard too.
+            Watch::Write(fd, number) => Some((fd, number, EventFlags::OUT | EventFlags::IN)),
         };
         let before = entry.source.take();
         if let Some((fd, number, flags)) = wanted {

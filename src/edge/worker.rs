@@ -52,6 +52,7 @@ impl Desk {
     }
 
     fn keep(&mut self, mut request: Box<Incoming>) {
+        request.clear();
         request.shrink();
         self.request.get_or_insert(request);
     }
@@ -469,7 +470,7 @@ fn ready_within<P>(conn: &Conn<P>, watch: Watch<'_>, until: Instant) -> bool {
     let (fd, flags) = match watch {
         Watch::Nothing => return false,
         Watch::Read(fd, _) => (fd, PollFlags::IN),
-        Watch::Write(fd, _) => (fd, PollFlags::OUT),
+        Watch::Write(fd, _) => (fd, PollFlags::OUT | PollFlags::IN),
     };
     let left = until.saturating_duration_since(Instant::now());
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };

@@ -1,1 +1,3 @@
-//! (to come)
+//! The way to the MCP server and back.
+
+pub mod upstream;

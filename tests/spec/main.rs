@@ -1,0 +1,5 @@
+//! The specification, as tests against the real proxy: an issuer, an MCP server and the proxy on loopback.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+mod world;
+mod engine;
