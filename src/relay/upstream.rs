@@ -76,7 +76,11 @@ impl Pool {
     ///
     /// # Errors
     /// [`PoolError`]
-    pub fn start(base: &BaseUrl, roots: Arc<rustls::RootCertStore>, log: &Log) -> Result<Arc<Self>, PoolError> {
+    pub fn start(
+        base: &BaseUrl,
+        roots: Arc<rustls::RootCertStore>,
+        log: &Log,
+    ) -> Result<Arc<Self>, PoolError> {
         let tls = if base.tls { Some(tls(base, roots)?) } else { None };
         let pool = Arc::new(Self {
             base: base.clone(),
@@ -91,16 +95,17 @@ impl Pool {
         if lock(&pool.addresses).is_empty() {
             pool.resolve(log);
             let (weak, log) = (Arc::downgrade(&pool), log.clone());
-            let resolver = thread::Builder::new().name("resolver".into()).stack_size(STACK_BYTES).spawn(move || {
-                loop {
-                    let known = weak.upgrade().is_some_and(|pool| !lock(&pool.addresses).is_empty());
-                    thread::park_timeout(if known { RESOLVE_TTL } else { Duration::from_secs(1) });
-                    match weak.upgrade() {
-                        Some(pool) if !pool.stopped.load(Ordering::Relaxed) => pool.resolve(&log),
-                        _ => return,
+            let resolver =
+                thread::Builder::new().name("resolver".into()).stack_size(STACK_BYTES).spawn(move || {
+                    loop {
+                        let known = weak.upgrade().is_some_and(|pool| !lock(&pool.addresses).is_empty());
+                        thread::park_timeout(if known { RESOLVE_TTL } else { Duration::from_secs(1) });
+                        match weak.upgrade() {
+                            Some(pool) if !pool.stopped.load(Ordering::Relaxed) => pool.resolve(&log),
+                            _ => return,
+                        }
                     }
-                }
-            });
+                });
             *lock(&pool.resolver) = Some(resolver.map_err(PoolError::Thread)?);
         }
         Ok(pool)
@@ -137,7 +142,10 @@ impl Pool {
                 }
             }
             Err(err) => {
-                log.warn("the MCP server's name cannot be resolved", &[("host", &self.base.host), ("error", &err)]);
+                log.warn(
+                    "the MCP server's name cannot be resolved",
+                    &[("host", &self.base.host), ("error", &err)],
+                );
             }
         }
     }

@@ -15,8 +15,8 @@ use crate::world::raw::Raw;
 
 /// Answers a request with what it was; `/no` before its body, `/stream` with a stream.
 #[derive(Default)]
-struct Tell {
-    served: AtomicUsize,
+pub struct Tell {
+    pub served: AtomicUsize,
 }
 
 impl Handler for Tell {
@@ -55,32 +55,44 @@ impl Handler for Tell {
     }
 }
 
-struct Engine {
+/// A running engine; stopped when dropped.
+pub struct Engine {
     server: Option<Server<Tell>>,
-    tell: Arc<Tell>,
+    pub tell: Arc<Tell>,
     addr: SocketAddr,
 }
 
 impl Engine {
-    fn start(change: impl FnOnce(&mut Settings)) -> Self {
+    pub fn start(change: impl FnOnce(&mut Settings)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let tell = Arc::new(Tell::default());
         let mut settings = Settings::new(&Limits::default());
         settings.drain_time = Duration::from_secs(2);
         change(&mut settings);
-        let server = Server::start(listener, Arc::clone(&tell), settings, Log::to_memory(Level::Debug)).unwrap();
+        let server =
+            Server::start(listener, Arc::clone(&tell), settings, Log::to_memory(Level::Debug)).unwrap();
         let addr = server.addr();
         Self { server: Some(server), tell, addr }
     }
 
-    fn raw(&self) -> Raw {
+    pub fn raw(&self) -> Raw {
         Raw::connect(self.addr)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.server.as_ref().unwrap().connections()
+    }
+
+    pub fn stop(mut self) {
+        self.server.take().unwrap().stop();
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.server.take().unwrap().stop();
+        if let Some(server) = self.server.take() {
+            server.stop();
+        }
     }
 }
 
@@ -98,7 +110,8 @@ fn a_request_is_answered_and_the_connection_used_again() {
 #[test]
 fn a_body_arrives_whole_however_it_is_sent() {
     let engine = Engine::start(|_| {});
-    let chunked = "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    let chunked =
+        "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
     let sized = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde";
     for whole in [chunked, sized] {
         let mut raw = engine.raw();
@@ -138,12 +151,21 @@ fn a_stream_is_sent_as_it_comes_and_ends_properly() {
 #[test]
 fn an_early_answer_does_not_wait_for_the_body() {
     let engine = Engine::start(|_| {});
-    let answer = engine.raw().send("POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc").answer().unwrap();
+    let answer = engine
+        .raw()
+        .send("POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc")
+        .answer()
+        .unwrap();
     assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
     let mut raw = engine.raw();
     for _ in 0..2 {
-        let whole = raw.send("POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").answer().unwrap();
-        assert_eq!((whole.status, whole.header("connection")), (401, None), "with its body it need not close");
+        let whole =
+            raw.send("POST /no HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").answer().unwrap();
+        assert_eq!(
+            (whole.status, whole.header("connection")),
+            (401, None),
+            "with its body it need not close"
+        );
     }
     assert_eq!(engine.tell.served.load(Ordering::Relaxed), 0);
 }

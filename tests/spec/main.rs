@@ -1,5 +1,7 @@
 //! The specification, as tests against the real proxy: an issuer, an MCP server and the proxy on loopback.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod world;
 mod engine;
+mod attacks;

@@ -112,7 +112,8 @@ impl Raw {
     pub fn chunk(&mut self) -> Option<Vec<u8>> {
         let line_end = self.until(b"\r\n");
         let line: Vec<u8> = self.buffer.drain(..line_end).collect();
-        let size = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).expect("a chunk size");
+        let size =
+            usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).expect("a chunk size");
         while self.buffer.len() < size + 2 {
             assert!(self.fill() > 0, "a chunk is cut short");
         }
@@ -139,7 +140,9 @@ impl Raw {
             match self.stream.read(&mut piece) {
                 Ok(0) => return true,
                 Ok(_) => {}
-                Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return false,
+                Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return false;
+                }
                 Err(_) => return true,
             }
         }
