@@ -71,6 +71,35 @@ pub const X_ACCEL_BUFFERING: &str = "x-accel-buffering";
 /// `X-Content-Type-Options` (Fetch standard).
 pub const X_CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
 
+/// `Accept-Encoding` (RFC 9110 section 12.5.3).
+pub const ACCEPT_ENCODING: &str = "accept-encoding";
+/// `Alt-Svc` (RFC 7838): the MCP server's, which would lead a client past us.
+pub const ALT_SVC: &str = "alt-svc";
+/// `Forwarded` (RFC 7239).
+pub const FORWARDED: &str = "forwarded";
+/// `Proxy-Authenticate` (RFC 9110 section 11.7.1).
+pub const PROXY_AUTHENTICATE: &str = "proxy-authenticate";
+/// `Set-Cookie` (RFC 6265 section 4.1).
+pub const SET_COOKIE: &str = "set-cookie";
+/// `Strict-Transport-Security` (RFC 6797): about the name by which clients reach us, so not the MCP server's to set.
+pub const STRICT_TRANSPORT_SECURITY: &str = "strict-transport-security";
+/// `X-Forwarded-For`: the client's address.
+pub const X_FORWARDED_FOR: &str = "x-forwarded-for";
+/// `X-Forwarded-Host`: the authority by which the client reached us.
+pub const X_FORWARDED_HOST: &str = "x-forwarded-host";
+/// `X-Forwarded-Proto`: the scheme by which the client reached us.
+pub const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+/// Ours, for the MCP server: `client_id` of the verified token.
+pub const X_MCP_AUTH_CLIENT_ID: &str = "x-mcp-auth-client-id";
+/// Ours, for the MCP server: `iss` of the verified token.
+pub const X_MCP_AUTH_ISSUER: &str = "x-mcp-auth-issuer";
+/// Ours, for the MCP server: the scopes of the verified token.
+pub const X_MCP_AUTH_SCOPES: &str = "x-mcp-auth-scopes";
+/// Ours, for the MCP server: `sub` of the verified token.
+pub const X_MCP_AUTH_SUBJECT: &str = "x-mcp-auth-subject";
+/// `X-Real-IP`: another spelling of the client's address.
+pub const X_REAL_IP: &str = "x-real-ip";
+
 /// Fields that belong to one connection and never cross (RFC 9110 section 7.6.1), `Proxy-*` aside.
 pub const HOP_BY_HOP: &[&str] =
     &["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"];

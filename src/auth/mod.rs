@@ -3,6 +3,7 @@
 //! Only this module makes a [`Permit`], and the relay takes one by value: code that forgets the check does not compile.
 
 pub mod scope;
+pub mod session;
 
 use std::sync::Arc;
 

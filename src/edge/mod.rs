@@ -41,6 +41,7 @@ use crate::log::Log;
 use crate::reply::Reply;
 pub use conn::Head;
 use conn::{Conn, Counted, Grant};
+pub(crate) use conn::{header_name, status_line};
 use http1::{Fault, Incoming};
 use park::Park;
 use pump::{Inbox, Pump};

@@ -1,3 +1,6 @@
 //! The way to the MCP server and back.
 
+pub mod answer;
+pub mod headers;
+pub mod sse;
 pub mod upstream;
