@@ -81,8 +81,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The names of an object that has many.
-#[expect(clippy::box_collection, reason = "one word, since each level of nesting has one on the stack")]
+/// The names of an object that has many; boxed, since each level of nesting holds one on the stack.
 type Many<'a> = Option<Box<HashSet<Cow<'a, str>>>>;
 
 /// The reader.
