@@ -1,1 +1,286 @@
-//! (to come)
+//! The whole policy, in the order in which it is applied.
+//!
+//! [`Gate::admit`] judges the head before a byte of the body is waited for: where the request comes from, what it asks
+//! for, and whose token it carries. [`Gate::decide`] judges the whole request: what its message is, whether its headers
+//! agree, and whether that token is enough. What passes both is a [`Relay`] with a [`Permit`] in it, and nothing else
+//! makes one. All branching is here; what is called is pure, but for the one wait for keys in `auth`.
+
+mod audit;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::auth::scope::{CallSubject, ScopeSet};
+use crate::auth::{AuthError, Authenticator, Denied, Permit, Principal};
+use crate::clock::Timestamp;
+use crate::config::{Config, RuleSubject};
+use crate::cors::{Cors, Foreign, Grant};
+use crate::edge::http1::{Incoming, Method};
+use crate::header;
+use crate::mcp::message::{Kind, Message, item_member};
+use crate::mcp::revision::{self, Era};
+use crate::mcp::{MessageFault, Reason, mirror};
+use crate::metadata::Metadata;
+use crate::reply::{ClientFault, Refusal, Reply};
+use crate::route::{Endpoint, Place, Route, Routes};
+use audit::clean;
+
+pub use audit::{Audit, Decision};
+
+/// Every rule, ready to be applied. Shared by all workers.
+pub struct Gate {
+    cors: Cors,
+    routes: Routes,
+    metadata: Metadata,
+    auth: Authenticator,
+    /// What a client that has no token is told to ask for (RS-07, PRM-07).
+    minimal: ScopeSet,
+    /// The methods that have a rule for one of their items, which must then be readable.
+    item_methods: HashSet<String>,
+}
+
+/// A request whose head was judged: it is for MCP, and its token holds.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Where it goes.
+    pub endpoint: Endpoint,
+    /// What its answer grants to a page; see [`Grant::headers`].
+    pub grant: Grant,
+    principal: Arc<Principal>,
+}
+
+/// A request that may go on to the MCP server.
+#[derive(Debug)]
+pub struct Relay {
+    /// The proof of it.
+    pub permit: Permit,
+    /// Where it goes.
+    pub endpoint: Endpoint,
+    /// How it is meant.
+    pub era: Era,
+    /// The id of a single request, as it was written, for errors of ours.
+    pub id: Option<Box<str>>,
+    /// Whether a request is among its messages, so that an answer to it is due.
+    pub expects_answer: bool,
+}
+
+/// Why a head does not lead to a message.
+enum Stop<'a> {
+    Answer(Reply),
+    Refuse(Refusal<'a>),
+}
+
+impl<'a> From<Refusal<'a>> for Stop<'a> {
+    fn from(refusal: Refusal<'a>) -> Self {
+        Self::Refuse(refusal)
+    }
+}
+
+impl Gate {
+    /// The rules of `config`; `bound` is what the listener got.
+    #[must_use]
+    pub fn new(config: &Config, auth: Authenticator, bound: SocketAddr) -> Self {
+        let item_methods = config.scopes.rules.iter().filter_map(|rule| match &rule.subject {
+            RuleSubject::Item { method, .. } => Some(method.clone()),
+            RuleSubject::Method(_) | RuleSubject::Family(_) | RuleSubject::Path(_) => None,
+        });
+        Self {
+            cors: Cors::new(config, bound),
+            routes: Routes::new(config),
+            metadata: Metadata::new(config),
+            auth,
+            minimal: config.resource.scopes_supported.clone(),
+            item_methods: item_methods.collect(),
+        }
+    }
+
+    /// Judges a request by its head.
+    ///
+    /// # Errors
+    /// The answer, where the request goes no further: a refusal, a document, or what a preflight asks for.
+    pub fn admit(&self, head: &Incoming, now: Timestamp, audit: &mut Audit) -> Result<Admitted, Reply> {
+        let route = self.routes.of(head.method(), head.path());
+        let grant = self.grant(head, route).map_err(|foreign| audit.refuse(&Refusal::Foreign(foreign)))?;
+        match self.judge_head(head, route, &grant, now) {
+            Ok((endpoint, principal)) => {
+                audit.subject = Some(clean(&principal.subject));
+                match check_representation(head) {
+                    Ok(()) => Ok(Admitted { endpoint, grant, principal }),
+                    Err(fault) => Err(grant.dress(audit.refuse(&Refusal::Client(fault)))),
+                }
+            }
+            Err(Stop::Answer(reply)) => {
+                audit.decision = Decision::Answered;
+                Err(grant.dress(reply))
+            }
+            Err(Stop::Refuse(refusal)) => Err(grant.dress(audit.refuse(&refusal))),
+        }
+    }
+
+    /// Everything that is judged without a byte of the body. Host and origin have been, before anything else.
+    fn judge_head(
+        &self,
+        head: &Incoming,
+        route: Route,
+        grant: &Grant,
+        now: Timestamp,
+    ) -> Result<(Endpoint, Arc<Principal>), Stop<'_>> {
+        let endpoint = match route {
+            Route::Mcp(endpoint) => endpoint,
+            Route::ResourceMetadata(document) => return Err(Stop::Answer(self.metadata.reply(document))),
+            Route::Preflight(place) => return Err(Stop::Answer(self.cors.preflight(head, grant, place))),
+            Route::NotFound => return Err(Refusal::NotFound.into()),
+            Route::MethodNotAllowed(place) => return Err(Refusal::MethodNotAllowed(place).into()),
+        };
+        check_unique(head).map_err(Refusal::Client)?;
+        let principal = self.auth.authenticate(head, now).map_err(|error| match error {
+            AuthError::Denied(denied) => self.denied(denied, endpoint),
+            AuthError::KeysUnavailable => Refusal::KeysUnavailable,
+        })?;
+        Ok((endpoint, principal))
+    }
+
+    /// Judges an admitted request whose body is whole.
+    ///
+    /// # Errors
+    /// The answer, where it is refused.
+    pub fn decide(&self, admitted: &Admitted, request: &Incoming, audit: &mut Audit) -> Result<Relay, Reply> {
+        let judged = match request.method() {
+            Method::Post => self.judge_message(admitted, request, audit),
+            _ => self.judge_session_operation(admitted, request),
+        };
+        match judged {
+            Ok(relay) => {
+                audit.decision = Decision::Relayed;
+                Ok(relay)
+            }
+            Err(refusal) => Err(admitted.grant.dress(audit.refuse(&refusal))),
+        }
+    }
+
+    /// POST. The ladder is that of the official servers: text, era, headers; then the scopes of all messages together.
+    fn judge_message(
+        &self,
+        admitted: &Admitted,
+        request: &Incoming,
+        audit: &mut Audit,
+    ) -> Result<Relay, Refusal<'_>> {
+        let message = Message::read(request.body()).map_err(Refusal::Message)?;
+        audit.note(&message);
+        let fault = |reason| Refusal::Message(MessageFault { reason, id: message.id().map(Box::from) });
+        let endpoint = admitted.endpoint;
+        let era = match endpoint {
+            Endpoint::StreamableHttp => {
+                revision::era(request.header(header::MCP_PROTOCOL_VERSION), &message).map_err(fault)?
+            }
+            // HTTP+SSE belongs to 2024-11-05, whatever is sent over it.
+            Endpoint::Sse | Endpoint::Messages => Era::Legacy,
+        };
+        let (method, name) = (request.header(header::MCP_METHOD), request.header(header::MCP_NAME));
+        mirror::check(method, name, era, &message).map_err(fault)?;
+        for rpc in message.all() {
+            if rpc.item().is_none() && self.item_methods.contains(&*rpc.method) {
+                return Err(fault(Reason::ItemUnreadable(item_member(&rpc.method).unwrap_or("name"))));
+            }
+        }
+        let path = request.path();
+        let mut calls =
+            message.all().iter().map(|rpc| CallSubject { method: &rpc.method, item: rpc.item(), path });
+        Ok(Relay {
+            permit: self.permit(admitted, &mut calls)?,
+            endpoint,
+            era,
+            id: message.id().map(Box::from),
+            expects_answer: message.all().iter().any(|rpc| rpc.kind == Kind::Request),
+        })
+    }
+
+    /// GET and DELETE: the event stream, and the end of a session. They carry no message, so the rules for paths are
+    /// the ones that can apply.
+    fn judge_session_operation(&self, admitted: &Admitted, request: &Incoming) -> Result<Relay, Refusal<'_>> {
+        if !request.body().is_empty() {
+            return Err(Refusal::Client(ClientFault::UnexpectedBody));
+        }
+        let mut calls = std::iter::once(CallSubject { method: "", item: None, path: request.path() });
+        Ok(Relay {
+            permit: self.permit(admitted, &mut calls)?,
+            endpoint: admitted.endpoint,
+            era: Era::Legacy,
+            id: None,
+            expects_answer: false,
+        })
+    }
+
+    fn permit(
+        &self,
+        admitted: &Admitted,
+        calls: &mut dyn Iterator<Item = CallSubject<'_>>,
+    ) -> Result<Permit, Refusal<'_>> {
+        self.auth.permit(&admitted.principal, calls).map_err(|denied| self.denied(denied, admitted.endpoint))
+    }
+
+    fn denied(&self, denied: Denied, endpoint: Endpoint) -> Refusal<'_> {
+        Refusal::Denied { denied, metadata: self.metadata.url_for(endpoint), scopes: &self.minimal }
+    }
+
+    /// Adds to any answer what its request's page may do with it. For answers that are made outside of
+    /// [`Gate::admit`] and [`Gate::decide`]; `None` where the head could not be read.
+    #[must_use]
+    pub fn dress(&self, head: Option<&Incoming>, reply: Reply) -> Reply {
+        let grant = head.and_then(|head| self.grant(head, self.routes.of(head.method(), head.path())).ok());
+        grant.unwrap_or_default().dress(reply)
+    }
+
+    /// The metadata documents are public: whatever page asks may read them (PRM-08). Everything else is for pages that
+    /// were allowed. The name by which we are called is judged for both.
+    fn grant(&self, head: &Incoming, route: Route) -> Result<Grant, Foreign> {
+        if matches!(route, Route::ResourceMetadata(_) | Route::Preflight(Place::ResourceMetadata(_))) {
+            return self.cors.check_host(head).map(|()| Grant::Anyone);
+        }
+        self.cors.admit(head)
+    }
+}
+
+/// T-10. What decides must stand there once: we would read one and somebody behind us another. A name with `_` for `-`
+/// is one that servers of the CGI kind take for the other. `Authorization` is judged by `auth`, which has an OAuth error
+/// for it.
+fn check_unique(head: &Incoming) -> Result<(), ClientFault> {
+    let decides = |name: &str| {
+        let mcp = name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("mcp-"));
+        mcp || [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::LAST_EVENT_ID]
+            .iter()
+            .any(|known| header::same(name, known))
+    };
+    for (name, _) in head.headers() {
+        let lookalike = name.contains('_') && decides(&name.replace('_', "-"));
+        if lookalike || decides(name) && head.headers_of(name).nth(1).is_some() {
+            return Err(ClientFault::Repeated(clean(&name.to_ascii_lowercase()).into()));
+        }
+    }
+    Ok(())
+}
+
+/// The body must be JSON in UTF-8 as it stands: what we judge is what the MCP server reads. A missing `Content-Type` is
+/// its business (T-06).
+fn check_representation(head: &Incoming) -> Result<(), ClientFault> {
+    if head.header(header::CONTENT_ENCODING).is_some() {
+        return Err(ClientFault::ContentEncoding);
+    }
+    let is_json = |value: &[u8]| {
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        let mut parts = text.split(';').map(str::trim);
+        let media = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+        media
+            && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+                !name.trim().eq_ignore_ascii_case("charset")
+                    || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            })
+    };
+    match head.header(header::CONTENT_TYPE) {
+        Some(value) if head.method() == Method::Post && !is_json(value) => Err(ClientFault::ContentType),
+        _ => Ok(()),
+    }
+}

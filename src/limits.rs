@@ -77,6 +77,13 @@ pub const JWKS_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Requests that may wait for a key set at one time; each holds a worker.
 pub const JWKS_WAITERS_MAX: usize = 2;
 
+/// How long a browser may remember a preflight, in seconds; Chromium caps it at two hours.
+pub const PREFLIGHT_SECONDS_MAX: u32 = 3600;
+/// `Retry-After` of a 503 that means "too much at once", in seconds: our queues drain within that.
+pub const BUSY_RETRY_SECONDS: u32 = 2;
+/// Longest value of a log field that a peer chose, in characters.
+pub const LOG_VALUE_CHARS_MAX: usize = 200;
+
 /// Largest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Log text that waits for a slow reader of standard error, in bytes. Beyond it lines are dropped and counted.

@@ -1,6 +1,16 @@
 //! An answer of our own, and the one place where a [`Refusal`] becomes status, headers and body.
 
 use std::borrow::Cow;
+use std::fmt;
+
+use crate::auth::scope::ScopeSet;
+use crate::auth::{Denied, challenge};
+use crate::cors::Foreign;
+use crate::edge::http1::Fault;
+use crate::header;
+use crate::limits::{BUSY_RETRY_SECONDS, JWKS_COOLDOWN_SECONDS};
+use crate::mcp::MessageFault;
+use crate::route::Place;
 
 /// The value of a header that we write. It cannot hold CR, LF, NUL or any other control character, so no value that
 /// came from a peer can end a header line early (RFC 9110 section 5.5).
@@ -71,5 +81,286 @@ impl Reply {
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
+    }
+}
+
+/// Why a request was not relayed, sorted by whose move is next.
+#[derive(Debug)]
+pub enum Refusal<'a> {
+    /// 403: a page or a name that may not call us. Nobody's move.
+    Foreign(Foreign),
+    /// 404: the client must call another path.
+    NotFound,
+    /// 405: the client must use another method.
+    MethodNotAllowed(Place),
+    /// 400 to 505: the client must send another request.
+    Client(ClientFault),
+    /// 400: the client must send another message.
+    Message(MessageFault),
+    /// 400, 401, 403: the client needs a token, or a stronger one.
+    Denied {
+        /// What is wrong with the one it has.
+        denied: Denied,
+        /// Where it finds out who issues them.
+        metadata: &'a str,
+        /// What it should ask for, where `denied` does not say.
+        scopes: &'a ScopeSet,
+    },
+    /// 404: a session that is not this caller's, or that nobody knows; the client must begin anew (D6, SH-13).
+    UnknownSession {
+        /// The id of the request, as it was written.
+        id: Option<Box<str>>,
+    },
+    /// 503: no key has ever been fetched; the operator must look at the identity provider (D8).
+    KeysUnavailable,
+    /// 502, 504: the operator must look at the MCP server.
+    Upstream {
+        /// What it did.
+        fault: UpstreamFault,
+        /// The id of the request, as it was written.
+        id: Option<Box<str>>,
+    },
+    /// 503: anyone may try again soon.
+    Busy {
+        /// The id of the request, as it was written.
+        id: Option<Box<str>>,
+    },
+}
+
+/// A request that cannot be judged, as its sender made it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ClientFault {
+    /// The engine could not read it.
+    Unreadable(Fault),
+    /// This header, in lower case, stands there twice, or in a spelling that some servers take for it (T-10).
+    Repeated(Box<str>),
+    /// 415: `Content-Type` is not JSON in UTF-8.
+    ContentType,
+    /// 415: the body is encoded, so that we would judge other bytes than the MCP server.
+    ContentEncoding,
+    /// 400: GET and DELETE have no body here, since nobody would judge it.
+    UnexpectedBody,
+}
+
+impl ClientFault {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Unreadable(fault) => fault.status(),
+            Self::Repeated(_) | Self::UnexpectedBody => 400,
+            Self::ContentType | Self::ContentEncoding => 415,
+        }
+    }
+}
+
+impl fmt::Display for ClientFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(fault) => write!(f, "{fault}"),
+            Self::Repeated(name) => write!(f, "the header {name} is not unique"),
+            Self::ContentType => f.write_str("the content type must be application/json in UTF-8"),
+            Self::ContentEncoding => f.write_str("the body must not have a content encoding"),
+            Self::UnexpectedBody => f.write_str("a request with this method has no body"),
+        }
+    }
+}
+
+/// What the MCP server did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UpstreamFault {
+    /// 502: no connection, or one that ended before the answer began.
+    Unreachable,
+    /// 504: no answer within `timeout_seconds`.
+    TimedOut,
+    /// 502: an answer that is not HTTP as we read it.
+    BadAnswer,
+}
+
+impl fmt::Display for UpstreamFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "the MCP server cannot be reached",
+            Self::TimedOut => "the MCP server did not answer in time",
+            Self::BadAnswer => "the MCP server sent an answer that is not HTTP",
+        })
+    }
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign(foreign) => write!(f, "{foreign}"),
+            Self::NotFound => f.write_str("no such path"),
+            Self::MethodNotAllowed(place) => write!(f, "the methods here are {}", place.allow()),
+            Self::Client(fault) => write!(f, "{fault}"),
+            Self::Message(fault) => write!(f, "{fault}"),
+            Self::Denied { denied, .. } => write!(f, "{denied}"),
+            Self::UnknownSession { .. } => f.write_str("no such session"),
+            Self::KeysUnavailable => f.write_str("tokens cannot be verified at the moment"),
+            Self::Upstream { fault, .. } => write!(f, "{fault}"),
+            Self::Busy { .. } => f.write_str("too many requests at once"),
+        }
+    }
+}
+
+/// `Server error` of JSON-RPC 2.0 section 5.1, where its meaning lies in the HTTP status. It is no error of a modern
+/// server, so a client does not take it for one (section 1.3 of MCP 2026-07-28's errors lists those).
+const SERVER_ERROR: i32 = -32000;
+/// What the official servers say about a session that they do not know.
+const SESSION_NOT_FOUND: i32 = -32001;
+/// `Internal error` of JSON-RPC 2.0 section 5.1.
+const INTERNAL_ERROR: i32 = -32603;
+
+impl Refusal<'_> {
+    /// The answer, before any grant to a page: status, headers and body of every refusal are made here.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        let (status, body) = match self {
+            Self::Denied { denied, .. } => (denied_status(denied), challenge::body(denied)),
+            Self::Foreign(_) => (403, self.rpc_error(SERVER_ERROR, None)),
+            Self::NotFound => (404, self.rpc_error(SERVER_ERROR, None)),
+            Self::MethodNotAllowed(_) => (405, self.rpc_error(SERVER_ERROR, None)),
+            Self::Client(fault) => (fault.status(), self.rpc_error(SERVER_ERROR, None)),
+            Self::Message(fault) => (400, self.rpc_error(fault.reason.code(), fault.id.as_deref())),
+            Self::UnknownSession { id } => (404, self.rpc_error(SESSION_NOT_FOUND, id.as_deref())),
+            Self::KeysUnavailable => (503, self.rpc_error(INTERNAL_ERROR, None)),
+            Self::Upstream { fault: UpstreamFault::TimedOut, id } => {
+                (504, self.rpc_error(INTERNAL_ERROR, id.as_deref()))
+            }
+            Self::Upstream { id, .. } => (502, self.rpc_error(INTERNAL_ERROR, id.as_deref())),
+            Self::Busy { id } => (503, self.rpc_error(INTERNAL_ERROR, id.as_deref())),
+        };
+        let reply = Reply::json(status, body)
+            .header(header::CACHE_CONTROL, HeaderValue::fixed("no-store"))
+            .header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::fixed("nosniff"));
+        let seconds = |seconds: String| HeaderValue::cleaned(seconds);
+        match self {
+            Self::Denied { denied, metadata, scopes } => {
+                let scopes = if let Denied::TooNarrow { needed } = denied { needed } else { *scopes };
+                reply.header(header::WWW_AUTHENTICATE, challenge::value(denied, metadata, scopes))
+            }
+            Self::MethodNotAllowed(place) => reply.header(header::ALLOW, HeaderValue::fixed(place.allow())),
+            // RFC 9110 section 15.5.16: a 415 says what would have been taken.
+            Self::Client(ClientFault::ContentEncoding) => {
+                reply.header("accept-encoding", HeaderValue::fixed("identity"))
+            }
+            Self::Client(ClientFault::ContentType) => {
+                reply.header(header::ACCEPT, HeaderValue::fixed("application/json"))
+            }
+            Self::KeysUnavailable => {
+                reply.header(header::RETRY_AFTER, seconds(JWKS_COOLDOWN_SECONDS.to_string()))
+            }
+            Self::Busy { .. } | Self::Client(ClientFault::Unreadable(Fault::Busy)) => {
+                reply.header(header::RETRY_AFTER, seconds(BUSY_RETRY_SECONDS.to_string()))
+            }
+            _ => reply,
+        }
+    }
+
+    /// A JSON-RPC error. Without an id the member is left out, as MCP does, rather than null, which its clients refuse.
+    fn rpc_error(&self, code: i32, id: Option<&str>) -> Vec<u8> {
+        let id = id.map(|id| format!("\"id\":{id},")).unwrap_or_default();
+        let message = serde_json::Value::from(self.to_string());
+        format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{code},"message":{message}}}}}"#).into_bytes()
+    }
+}
+
+/// RFC 6750 section 3.1.
+fn denied_status(denied: &Denied) -> u16 {
+    match denied {
+        Denied::Malformed(_) => 400,
+        Denied::NoToken | Denied::BadToken(_) => 401,
+        Denied::TooNarrow { .. } => 403,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::Reason;
+    use crate::route::Endpoint;
+
+    /// D7, D8, T-02, SH-13: status, JSON-RPC code and the header that tells the client what to do.
+    #[test]
+    fn each_refusal_has_its_status_code_and_header() {
+        let id = || Some(Box::from("\"a\""));
+        let fault = |reason| Refusal::Message(MessageFault { reason, id: id() });
+        let unreadable = |fault| Refusal::Client(ClientFault::Unreadable(fault));
+        let upstream = |fault| Refusal::Upstream { fault, id: id() };
+        for (refusal, status, code, with_id, extra) in [
+            (Refusal::Foreign(Foreign::Host), 403, -32000, false, None),
+            (Refusal::Foreign(Foreign::Origin), 403, -32000, false, None),
+            (Refusal::NotFound, 404, -32000, false, None),
+            (
+                Refusal::MethodNotAllowed(Place::Mcp(Endpoint::Sse)),
+                405,
+                -32000,
+                false,
+                Some("allow: GET, OPTIONS"),
+            ),
+            (unreadable(Fault::TooSlow), 408, -32000, false, None),
+            (unreadable(Fault::BodyTooLarge), 413, -32000, false, None),
+            (unreadable(Fault::Busy), 503, -32000, false, Some("retry-after: 2")),
+            (Refusal::Client(ClientFault::Repeated("mcp-name".into())), 400, -32000, false, None),
+            (Refusal::Client(ClientFault::UnexpectedBody), 400, -32000, false, None),
+            (Refusal::Client(ClientFault::ContentType), 415, -32000, false, Some("accept: application/json")),
+            (
+                Refusal::Client(ClientFault::ContentEncoding),
+                415,
+                -32000,
+                false,
+                Some("accept-encoding: identity"),
+            ),
+            (fault(Reason::VersionDiffers), 400, -32020, true, None),
+            (fault(Reason::ClaimMissing), 400, -32602, true, None),
+            (fault(Reason::NameLookalike("method")), 400, -32600, true, None),
+            (Refusal::UnknownSession { id: id() }, 404, -32001, true, None),
+            (Refusal::KeysUnavailable, 503, -32603, false, Some("retry-after: 10")),
+            (upstream(UpstreamFault::Unreachable), 502, -32603, true, None),
+            (upstream(UpstreamFault::BadAnswer), 502, -32603, true, None),
+            (upstream(UpstreamFault::TimedOut), 504, -32603, true, None),
+            (Refusal::Busy { id: id() }, 503, -32603, true, Some("retry-after: 2")),
+        ] {
+            let reply = refusal.reply();
+            let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+            assert_eq!((reply.status, &body["error"]["code"]), (status, &code.into()), "{refusal:?}");
+            assert_eq!(body.get("id"), with_id.then_some(&"a".into()), "{refusal:?}");
+            let lines: Vec<_> =
+                reply.headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str())).collect();
+            for always in [
+                "content-type: application/json",
+                "cache-control: no-store",
+                "x-content-type-options: nosniff",
+            ] {
+                assert_eq!(lines.iter().filter(|line| *line == always).count(), 1, "{lines:?}");
+            }
+            assert_eq!(lines.len(), 3 + usize::from(extra.is_some()), "{lines:?}");
+            assert!(extra.is_none_or(|extra| lines.iter().any(|line| line == extra)), "{lines:?}");
+        }
+    }
+
+    /// RS-03, RS-04, RS-05, RS-08: an OAuth error object, and a challenge with the metadata and the scopes.
+    #[test]
+    fn a_denial_is_an_oauth_error_with_a_challenge() {
+        let (minimal, needed) = (ScopeSet::parse("basic"), ScopeSet::parse("a b"));
+        let metadata = "https://h.example/.well-known/oauth-protected-resource/mcp";
+        for (denied, status, scopes) in
+            [(Denied::NoToken, 401, "scope=\"basic\""), (Denied::TooNarrow { needed }, 403, "scope=\"a b\"")]
+        {
+            let reply = Refusal::Denied { denied, metadata, scopes: &minimal }.reply();
+            let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+            let challenge = reply.headers.iter().find(|(name, _)| *name == header::WWW_AUTHENTICATE).unwrap();
+            assert_eq!(reply.status, status);
+            assert!(
+                challenge.1.as_str().contains(metadata) && challenge.1.as_str().contains(scopes),
+                "{challenge:?}"
+            );
+            assert!(body["error"].is_string() && body.get("jsonrpc").is_none(), "{body}");
+            assert!(
+                reply
+                    .headers
+                    .iter()
+                    .any(|(name, value)| *name == header::CACHE_CONTROL && value.as_str() == "no-store")
+            );
+        }
     }
 }

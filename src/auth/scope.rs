@@ -51,3 +51,14 @@ impl fmt::Display for ScopeSet {
         Ok(())
     }
 }
+
+/// What a call is about, as far as rules look at it.
+#[derive(Clone, Copy, Debug)]
+pub struct CallSubject<'a> {
+    /// The JSON-RPC method; empty where there is none.
+    pub method: &'a str,
+    /// The tool, prompt or resource.
+    pub item: Option<&'a str>,
+    /// The HTTP path.
+    pub path: &'a str,
+}
