@@ -190,7 +190,7 @@ impl Gate {
         let mut calls =
             message.all().iter().map(|rpc| CallSubject { method: &rpc.method, item: rpc.item(), path });
         Ok(Relay {
-            permit: self.permit(admitted, &mut calls)?,
+            permit: self.permit(admitted, request, &mut calls)?,
             endpoint,
             era,
             id: message.id().map(Box::from),
@@ -206,7 +206,7 @@ impl Gate {
         }
         let mut calls = std::iter::once(CallSubject { method: "", item: None, path: request.path() });
         Ok(Relay {
-            permit: self.permit(admitted, &mut calls)?,
+            permit: self.permit(admitted, request, &mut calls)?,
             endpoint: admitted.endpoint,
             era: Era::Legacy,
             id: None,
@@ -217,9 +217,12 @@ impl Gate {
     fn permit(
         &self,
         admitted: &Admitted,
+        request: &Incoming,
         calls: &mut dyn Iterator<Item = CallSubject<'_>>,
     ) -> Result<Permit, Refusal<'_>> {
-        self.auth.permit(&admitted.principal, calls).map_err(|denied| self.denied(denied, admitted.endpoint))
+        self.auth
+            .permit_for(request, &admitted.principal, calls)
+            .map_err(|denied| self.denied(denied, admitted.endpoint))
     }
 
     fn denied(&self, denied: Denied, endpoint: Endpoint) -> Refusal<'_> {

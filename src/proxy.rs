@@ -1,1 +1,461 @@
-//! (to come)
+//! Wires the parts together; the only place that knows them all.
+//!
+//! [`Front`] is what the engine asks: it lets [`Gate`] judge, opens session MACs, and begins exchanges with the MCP
+//! server. [`Proxy`] starts and stops everything. One line per request goes to the log from here.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::auth::keys::{KeyStore, StartFault};
+use crate::auth::roots::{RootsFault, root_store};
+use crate::auth::session::SessionKey;
+use crate::auth::{Authenticator, Principal};
+use crate::clock::Clock;
+use crate::config::{BaseUrl, Config, Limits, Paths, PublicUrl, Upstream};
+use crate::cors::Grant;
+use crate::edge::http1::{Fault, Incoming, Method};
+use crate::edge::{Answer, Handler, Server, Settings};
+use crate::gate::{Admitted, Audit, Gate, Relay};
+use crate::header;
+use crate::limits::LOG_VALUE_CHARS_MAX;
+use crate::log::{Field, Level, Log};
+use crate::mcp::revision::Era;
+use crate::relay::answer::AnswerHead;
+use crate::relay::exchange::{Context, Exchange, Order};
+use crate::relay::headers::{self, Inbound, Outbound};
+use crate::relay::sse::{self, EndpointRewriter};
+use crate::relay::upstream::{Pool, PoolError};
+use crate::reply::{ClientFault, Refusal, Reply, UpstreamFault};
+use crate::route::Endpoint;
+use crate::secret::Secret;
+
+/// Why the proxy does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The address is taken or not ours.
+    Listen(SocketAddr, io::Error),
+    /// The trust roots cannot be read.
+    Roots(RootsFault),
+    /// The keys of the issuers cannot be looked after.
+    Keys(StartFault),
+    /// The way to the MCP server cannot be prepared.
+    Pool(PoolError),
+    /// The system has no threads or descriptors for us.
+    System(io::Error),
+    /// A subprocess is configured, which this version does not serve.
+    Stdio,
+    /// The built-in demonstration listens on loopback alone.
+    NotLoopback(SocketAddr),
+}
+
+impl StartError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Listen(..) => {
+                "end the program that has this port, or change listen_port and listen_address"
+            }
+            Self::Roots(_) | Self::Keys(_) => "check ca_file and SSL_CERT_FILE",
+            Self::Pool(_) => "check base_url",
+            Self::System(_) => "raise the limits of open files and threads for this user",
+            Self::Stdio => {
+                "start the server yourself and set transport_mode: streamable_http with its base_url"
+            }
+            Self::NotLoopback(_) => "leave out listen_address, or write 127.0.0.1",
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(addr, _) => write!(f, "cannot listen on {addr}"),
+            Self::Roots(_) => f.write_str("the trust roots for outgoing TLS cannot be read"),
+            Self::Keys(_) => f.write_str("the keys of the issuers cannot be looked after"),
+            Self::Pool(_) => f.write_str("the way to the MCP server cannot be prepared"),
+            Self::System(_) => f.write_str("the system refuses threads or descriptors"),
+            Self::Stdio => f.write_str("MCP servers over stdio are not served by this version"),
+            Self::NotLoopback(addr) => {
+                write!(f, "--local does not listen on {addr}: whoever reaches it is let in")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Listen(_, err) | Self::System(err) => Some(err),
+            Self::Roots(err) => Some(err),
+            Self::Keys(err) => Some(err),
+            Self::Pool(err) => Some(err),
+            Self::Stdio | Self::NotLoopback(_) => None,
+        }
+    }
+}
+
+/// A running proxy.
+pub struct Proxy {
+    server: Server<Front>,
+    pool: Arc<Pool>,
+    keys: Arc<KeyStore>,
+    log: Log,
+}
+
+impl Proxy {
+    /// Starts everything. The identity provider need not be there yet, nor the MCP server.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn start(config: Config, clock: Clock, log: Log) -> Result<Self, StartError> {
+        let Upstream::Http { base, first_byte_timeout, authorization } = config.upstream.clone() else {
+            return Err(StartError::Stdio);
+        };
+        let listener =
+            TcpListener::bind(config.listen).map_err(|err| StartError::Listen(config.listen, err))?;
+        let bound = listener.local_addr().map_err(|err| StartError::Listen(config.listen, err))?;
+        let roots = root_store(config.ca_file.as_deref()).map_err(StartError::Roots)?;
+        let pool = Pool::start(&base, roots, &log).map_err(StartError::Pool)?;
+        let keys = KeyStore::start(&config.issuers, config.ca_file.as_deref(), &clock, &log);
+        let keys = Arc::new(keys.map_err(StartError::Keys)?);
+        keys.prefetch();
+        let auth = Authenticator::new(&config, Arc::clone(&keys), log.clone());
+        let front = Front {
+            gate: Gate::new(&config, auth, bound),
+            sessions: Arc::new(SessionKey::new(config.session_key.as_ref())),
+            pool: Arc::clone(&pool),
+            base,
+            paths: config.paths.clone(),
+            public: config.public.clone(),
+            authorization,
+            identity: config.identity_headers,
+            first_byte_timeout,
+            limits: config.limits.clone(),
+            streams: Arc::default(),
+            clock,
+            log: log.clone(),
+        };
+        let settings = Settings::new(&config.limits);
+        let server =
+            Server::start(listener, Arc::new(front), settings, log.clone()).map_err(StartError::System)?;
+        Ok(Self { server, pool, keys, log })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// Connections of clients that are open now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.server.connections()
+    }
+
+    /// Stops: running requests finish within a bound, and every thread is joined.
+    pub fn stop(self) {
+        self.server.stop();
+        self.pool.stop();
+        self.keys.shutdown();
+        self.log.info("stopped", &[]);
+    }
+}
+
+/// Runs the proxy until SIGTERM or SIGINT; a second one ends the program at once.
+///
+/// # Errors
+/// [`StartError`]
+pub fn serve(config: Config, log: Log) -> Result<(), StartError> {
+    let loopback = config.listen.ip().is_loopback();
+    let proxy = Proxy::start(config, Clock::system(), log.clone())?;
+    let upstream = proxy.pool.authority().to_owned();
+    log.info("listening", &[("address", &proxy.addr()), ("mcp_server", &upstream)]);
+    if !loopback {
+        log.warn("the listener is reachable from other hosts; tokens need TLS in front of it", &[]);
+    }
+    wait_for_signal().map_err(StartError::System)?;
+    log.info("stopping", &[]);
+    proxy.stop();
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT, and arms the second one.
+///
+/// # Errors
+/// Where the system does not let us handle signals.
+pub fn wait_for_signal() -> io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let seen = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // Order matters: the second signal finds the flag that the first one set.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&seen))?;
+        signal_hook::flag::register(signal, Arc::clone(&seen))?;
+    }
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    if !seen.load(Ordering::Relaxed) {
+        let _ = signals.forever().next();
+    }
+    Ok(())
+}
+
+/// What stands behind the engine.
+struct Front {
+    gate: Gate,
+    sessions: Arc<SessionKey>,
+    pool: Arc<Pool>,
+    base: BaseUrl,
+    paths: Paths,
+    public: PublicUrl,
+    authorization: Option<Secret>,
+    identity: bool,
+    first_byte_timeout: Duration,
+    limits: Limits,
+    streams: Arc<AtomicUsize>,
+    clock: Clock,
+    log: Log,
+}
+
+/// What is known of a request once its head was admitted.
+struct Pass {
+    admitted: Admitted,
+    line: Line,
+}
+
+impl Handler for Front {
+    type Pass = Pass;
+
+    fn admit(&self, head: &Incoming) -> Result<Pass, Reply> {
+        let mut line = Line::new(&self.log, head);
+        match self.gate.admit(head, self.clock.now(), &mut line.audit) {
+            Ok(admitted) => Ok(Pass { admitted, line }),
+            Err(reply) => {
+                line.write(reply.status);
+                Err(reply)
+            }
+        }
+    }
+
+    fn serve(&self, pass: Pass, request: &Incoming) -> Answer {
+        let Pass { admitted, mut line } = pass;
+        let relay = match self.gate.decide(&admitted, request, &mut line.audit) {
+            Ok(relay) => relay,
+            Err(reply) => {
+                line.write(reply.status);
+                return Answer::Reply(reply);
+            }
+        };
+        let ticket = Ticket {
+            principal: Arc::clone(relay.permit.principal()),
+            sessions: Arc::clone(&self.sessions),
+            grant: admitted.grant,
+            id: relay.id.clone(),
+            streams: Arc::clone(&self.streams),
+            streams_max: self.limits.streams,
+            place: None,
+            line,
+        };
+        self.relay(relay, request, ticket)
+    }
+
+    fn refuse(&self, head: Option<&Incoming>, fault: Fault) -> Reply {
+        let refusal = Refusal::Client(ClientFault::Unreadable(fault));
+        let Some(head) = head else {
+            self.log.debug("unreadable request", &[("status", &fault.status()), ("reason", &fault)]);
+            return refusal.reply();
+        };
+        let mut line = Line::new(&self.log, head);
+        let reply = self.gate.dress(Some(head), line.audit.refuse(&refusal));
+        line.write(reply.status);
+        reply
+    }
+}
+
+impl Front {
+    /// Begins the exchange with the MCP server. The permit is used up here: one request, one permit.
+    fn relay(&self, relay: Relay, request: &Incoming, mut ticket: Ticket) -> Answer {
+        let Relay { permit, endpoint, era, id, .. } = relay;
+        let principal = permit.principal();
+        // A modern request has no session; whatever is sent under that name is not even looked at (M-15).
+        let sealed = request.header_str(header::MCP_SESSION_ID).filter(|_| era != Era::Modern);
+        let session = sealed.map(|sealed| self.sessions.open(principal, sealed));
+        let target = if endpoint == Endpoint::Messages {
+            self.sessions.open_target(principal, request.target()).map(|open| {
+                let join = if open.query.is_empty() { "" } else { "?" };
+                format!("{}{}{join}{}", self.pool.prefix(), open.path, open.query)
+            })
+        } else {
+            Some(format!("{}{}", self.pool.prefix(), request.target()))
+        };
+        let (Some(target), false) = (target, session == Some(None)) else {
+            return Answer::Reply(ticket.refuse(&Refusal::UnknownSession { id }));
+        };
+        let mut head = Vec::with_capacity(1024);
+        headers::request_head(
+            &mut head,
+            request,
+            &Outbound {
+                target: &target,
+                authority: self.pool.authority(),
+                session: session.flatten(),
+                authorization: self.authorization.as_ref(),
+                identity: self.identity.then_some(&**principal),
+                public: (&self.public.scheme, &self.public.authority),
+                peer: request.peer(),
+            },
+        );
+        let endless = request.method() == Method::Get;
+        if endless && !ticket.take_place() {
+            return Answer::Reply(ticket.refuse(&Refusal::Busy { id }));
+        }
+        let order = Order {
+            head: &head,
+            body: request.body(),
+            idempotent: request.method() == Method::Get,
+            head_only: false,
+            endless,
+            first_byte_timeout: self.first_byte_timeout,
+            stream_idle_time: self.limits.stream_idle_time,
+            rewriter: (endpoint == Endpoint::Sse).then(|| Box::new(self.rewriter(principal))),
+        };
+        Answer::Relay(Box::new(Exchange::begin(&self.pool, order, Box::new(ticket))))
+    }
+
+    /// Leads the endpoint events of one stream back to us, bound to whoever opened it (SSE-03, SSE-05).
+    fn rewriter(&self, principal: &Arc<Principal>) -> EndpointRewriter {
+        let (base, public, paths) = (self.base.clone(), self.public.clone(), self.paths.clone());
+        let (sessions, principal) = (Arc::clone(&self.sessions), Arc::clone(principal));
+        EndpointRewriter::new(Box::new(move |address| {
+            let (target, whole) = sse::resolve(address, &base, &public, &paths.sse, &paths.messages)?;
+            let target = sessions.seal_target(&principal, &target);
+            // A path stays a path: it leads back to us by whatever name the client knows us.
+            Ok(if whole { public.join(&target) } else { format!("{}{target}", public.prefix) })
+        }))
+    }
+}
+
+/// What an exchange needs to know of its request, until its answer has begun.
+struct Ticket {
+    principal: Arc<Principal>,
+    sessions: Arc<SessionKey>,
+    grant: Grant,
+    id: Option<Box<str>>,
+    streams: Arc<AtomicUsize>,
+    streams_max: usize,
+    place: Option<Place>,
+    line: Line,
+}
+
+/// A place among the open event streams; given back when dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Ticket {
+    /// Counts one more event stream, unless there are as many as there may be.
+    fn take_place(&mut self) -> bool {
+        if self.place.is_none() {
+            if self.streams.fetch_add(1, Ordering::Relaxed) >= self.streams_max {
+                self.streams.fetch_sub(1, Ordering::Relaxed);
+                return false;
+            }
+            self.place = Some(Place(Arc::clone(&self.streams)));
+        }
+        true
+    }
+
+    fn refuse(&mut self, refusal: &Refusal<'_>) -> Reply {
+        let reply = self.grant.dress(self.line.audit.refuse(refusal));
+        self.line.write(reply.status);
+        reply
+    }
+}
+
+impl Context for Ticket {
+    fn begin(&mut self, answer: &AnswerHead, lines: &mut Vec<u8>) -> Result<(), Box<Reply>> {
+        if answer.is_event_stream() {
+            if !self.take_place() {
+                let id = self.id.take();
+                return Err(Box::new(self.refuse(&Refusal::Busy { id })));
+            }
+        } else {
+            self.place = None;
+        }
+        let theirs =
+            answer.header(header::MCP_SESSION_ID).map(|id| std::str::from_utf8(id).unwrap_or_default());
+        let ours = match theirs.map(|id| self.sessions.seal(&self.principal, id)) {
+            Some(None) => {
+                let why = "its Mcp-Session-Id is not visible ASCII";
+                return Err(self.fail(UpstreamFault::BadAnswer, &why));
+            }
+            Some(sealed) => sealed,
+            None => None,
+        };
+        let grant = self.grant.headers();
+        headers::answer_head(lines, answer, &Inbound { session: ours.as_deref(), grant: &grant });
+        self.line.write(answer.status());
+        Ok(())
+    }
+
+    fn fail(&mut self, fault: UpstreamFault, why: &dyn fmt::Display) -> Box<Reply> {
+        let id = self.id.take();
+        self.line.log.warn("the MCP server gave no answer", &[("fault", &fault), ("why", why)]);
+        Box::new(self.refuse(&Refusal::Upstream { fault, id }))
+    }
+
+    fn broke_off(&mut self, why: &dyn fmt::Display) {
+        self.line.log.warn("an answer broke off", &[("path", &self.line.path), ("why", why)]);
+    }
+}
+
+/// The one line that the log gets for a request.
+struct Line {
+    log: Log,
+    began: Instant,
+    method: Method,
+    path: Box<str>,
+    audit: Audit,
+}
+
+impl Line {
+    fn new(log: &Log, request: &Incoming) -> Self {
+        // Never the query: a client that does what it should not puts its token there.
+        let shown: String = request.path().chars().take(LOG_VALUE_CHARS_MAX).collect();
+        let (log, method) = (log.clone(), request.method());
+        Self { log, began: Instant::now(), method, path: shown.into(), audit: Audit::default() }
+    }
+
+    fn write(&self, status: u16) {
+        if !self.log.wants(Level::Info) {
+            return;
+        }
+        let (method, decision) = (self.method.as_str(), self.audit.decision.as_str());
+        let micros = self.began.elapsed().as_micros();
+        let mut fields: Vec<Field<'_>> = Vec::with_capacity(9);
+        fields.extend([("method", &method as &dyn fmt::Display), ("path", &self.path), ("status", &status)]);
+        let audit = &self.audit;
+        let told = [
+            ("rpc", &audit.rpc_method),
+            ("item", &audit.item),
+            ("subject", &audit.subject),
+            ("reason", &audit.reason),
+        ];
+        fields.push(("decision", &decision));
+        for (name, value) in &told {
+            if let Some(value) = value {
+                fields.push((name, value));
+            }
+        }
+        fields.push(("us", &micros));
+        self.log.info("request", &fields);
+    }
+}

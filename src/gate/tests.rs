@@ -3,7 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
+use crate::auth::jwks::KeySet;
+use crate::auth::keys::KeyStore;
 use crate::auth::scope::Scope;
+use crate::auth::tests::issuer::{TestKey, key_set, token};
+use crate::clock::Clock;
 use crate::config::{BaseUrl, Limits, Paths, PublicUrl, Resource, ScopeRule, ScopeRules, Upstream};
 use crate::limits::LOG_VALUE_CHARS_MAX;
 use crate::{config, log};
@@ -66,22 +70,39 @@ pub(crate) fn request(text: &str) -> Incoming {
     read.unwrap_or_else(|fault| panic!("{fault}: {text}")).expect("a whole request").0
 }
 
-/// How these tests come by an authenticator and by tokens for it.
+const NOW: Timestamp = Timestamp(1_800_000_000);
+/// An issuer that is trusted and whose keys nobody has.
+const SILENT: &str = "https://silent.example/";
+
 fn gate() -> Gate {
-    let config = config();
-    let auth = Authenticator::stand_in(&config);
+    let mut config = config();
+    let silent = config::Issuer { issuer: SILENT.into(), ..config.issuers[0].clone() };
+    let issuer = config.issuers[0].issuer.clone();
+    config.issuers.push(silent);
+    let set = KeySet::parse(key_set(&[(TestKey::One, "one")]).as_bytes()).unwrap();
+    let (log, clock) = (log::Log::to_memory(log::Level::Debug), Clock::fixed(NOW));
+    let keys = Arc::new(KeyStore::of_sets(vec![(issuer, set)], &clock, &log));
+    let auth = Authenticator::new(&config, keys, log);
     Gate::new(&config, auth, SocketAddr::from(([127, 0, 0, 1], 8080)))
 }
 
+fn bearer_of(issuer: &str, scopes: &str) -> String {
+    let claims = serde_json::json!({
+        "iss": issuer, "aud": "https://h.example/mcp", "sub": "alice\u{202e}", "client_id": "app",
+        "iat": NOW.0, "exp": NOW.0 + 60, "scope": scopes.replace(',', " "),
+    });
+    format!("Authorization: Bearer {}\r\n", token(&claims))
+}
+
 fn bearer(scopes: &str) -> String {
-    format!("Authorization: Bearer good:{scopes}\r\n")
+    bearer_of("https://idp.example/", scopes)
 }
 
 fn send(method: &str, path: &str, headers: &str, body: &str) -> (Result<Relay, Reply>, Audit) {
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let host = if headers.contains("Host:") { "" } else { "Host: h.example\r\n" };
     let request = request(&format!("{method} {path} HTTP/1.1\r\n{host}{headers}{length}\r\n{body}"));
-    let (gate, now, mut audit) = (gate(), Timestamp(1000), Audit::default());
+    let (gate, now, mut audit) = (gate(), NOW, Audit::default());
     let relay = gate
         .admit(&request, now, &mut audit)
         .and_then(|admitted| gate.decide(&admitted, &request, &mut audit));
@@ -111,12 +132,12 @@ fn nothing_passes_without_a_token_that_holds() {
             ("none", String::new(), 401),
             ("junk", "Authorization: Bearer junk\r\n".to_owned(), 401),
             ("in the query", String::new(), 401),
-            ("keys missing", "Authorization: Bearer later:\r\n".to_owned(), 503),
+            ("keys missing", bearer_of(SILENT, "stream"), 503),
             ("two", format!("{0}{0}", bearer("stream")), 400),
             ("good", bearer("stream"), 200),
         ] {
             let path =
-                if given == "in the query" { format!("{path}?access_token=good:") } else { path.to_owned() };
+                if given == "in the query" { format!("{path}?access_token=x.y.z") } else { path.to_owned() };
             let body = if method == "POST" { PING } else { "" };
             assert_eq!(status(method, &path, &headers, body), expected, "{method} {path} {given}");
             if method == "POST" && expected != 200 {

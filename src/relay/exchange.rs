@@ -232,8 +232,10 @@ impl Exchange {
             }
         }
         if let Some(link) = &mut self.link {
-            let request = if self.idempotent { self.request.clone() } else { std::mem::take(&mut self.request) };
-            link.send(&request, &[]).map_err(|err| Stop::Fault(UpstreamFault::Unreachable, err.to_string()))?;
+            let request =
+                if self.idempotent { self.request.clone() } else { std::mem::take(&mut self.request) };
+            link.send(&request, &[])
+                .map_err(|err| Stop::Fault(UpstreamFault::Unreachable, err.to_string()))?;
         }
         self.state = State::Waiting;
         Ok(())
@@ -252,7 +254,9 @@ impl Exchange {
         loop {
             let unread = self.buf.get(self.raw..self.filled).unwrap_or_default();
             let bad = |bad: super::answer::BadAnswer| Stop::Fault(UpstreamFault::BadAnswer, bad.to_string());
-            let Some((head, used)) = AnswerHead::read(unread, self.head_only).map_err(bad)? else { return Ok(()) };
+            let Some((head, used)) = AnswerHead::read(unread, self.head_only).map_err(bad)? else {
+                return Ok(());
+            };
             self.raw += used;
             if !head.is_interim() {
                 return self.take_head(&head, sent);
@@ -287,7 +291,8 @@ impl Exchange {
                 self.reusable = false;
             }
         }
-        self.deadline = if self.stream { self.stream_idle_time.map(|time| Instant::now() + time) } else { self.deadline };
+        self.deadline =
+            if self.stream { self.stream_idle_time.map(|time| Instant::now() + time) } else { self.deadline };
         // The head's bytes are of no more use: what was read behind it moves to the front.
         self.buf.copy_within(self.raw..self.filled, 0);
         self.filled -= self.raw;

@@ -5,3 +5,5 @@
 mod world;
 mod engine;
 mod attacks;
+mod tokens;
+mod relaying;

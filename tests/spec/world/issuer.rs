@@ -1,0 +1,211 @@
+//! An issuer with real keys, whose key set can be changed, counted and taken away.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rsa::PrivateKey;
+use rsa::pkcs1v15::Pkcs1v15Sign;
+use rsa::pkcs8::DecodePrivateKey as _;
+use rsa::traits::PublicKeyParts as _;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// The keys of the tests, made once and worth nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Key {
+    One,
+    Two,
+    Stranger,
+}
+
+impl Key {
+    fn private(self) -> &'static PrivateKey {
+        static KEYS: [OnceLock<PrivateKey>; 3] = [const { OnceLock::new() }; 3];
+        let (place, pem) = match self {
+            Self::One => (0, include_str!("keys/rsa2048-one.pem")),
+            Self::Two => (1, include_str!("keys/rsa2048-two.pem")),
+            Self::Stranger => (2, include_str!("keys/rsa2048-stranger.pem")),
+        };
+        KEYS[place].get_or_init(|| PrivateKey::from_pkcs8_pem(pem).unwrap())
+    }
+
+    pub fn kid(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::Two => "two",
+            Self::Stranger => "stranger",
+        }
+    }
+
+    fn jwk(self) -> Value {
+        let bytes = self.private().n().to_be_bytes();
+        let modulus: Vec<u8> = bytes.iter().copied().skip_while(|b| *b == 0).collect();
+        json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.kid(), "n": b64(modulus), "e": "AQAB" })
+    }
+}
+
+fn b64(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A token in the making: good unless told otherwise.
+#[derive(Clone, Debug)]
+pub struct Token {
+    header: Map<String, Value>,
+    claims: Map<String, Value>,
+    key: Key,
+}
+
+impl Token {
+    pub fn new(issuer: &str, audience: &str, now: i64) -> Self {
+        let header = json!({ "alg": "RS256", "typ": "at+jwt", "kid": Key::One.kid() });
+        let claims = json!({
+            "iss": issuer, "aud": audience, "sub": "alice", "client_id": "client",
+            "iat": now, "exp": now + 300, "jti": "1", "scope": "",
+        });
+        let object = |value: Value| value.as_object().unwrap().clone();
+        Self { header: object(header), claims: object(claims), key: Key::One }
+    }
+
+    pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.claims.insert(name.into(), value.into());
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.claims.remove(name);
+        self
+    }
+
+    pub fn head(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.header.insert(name.into(), value.into());
+        self
+    }
+
+    pub fn audience(self, audience: &str) -> Self {
+        self.claim("aud", audience)
+    }
+
+    pub fn subject(self, subject: &str) -> Self {
+        self.claim("sub", subject)
+    }
+
+    pub fn scope(self, scope: &str) -> Self {
+        self.claim("scope", scope)
+    }
+
+    pub fn kid(self, kid: &str) -> Self {
+        self.head("kid", kid)
+    }
+
+    /// Signed by another key than the issuer's, under whatever `kid` the header says.
+    pub fn signed_by(mut self, key: Key) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// The compact form.
+    pub fn compact(&self) -> String {
+        let part = |map: &Map<String, Value>| b64(serde_json::to_vec(map).unwrap());
+        let message = format!("{}.{}", part(&self.header), part(&self.claims));
+        let digest = Sha256::digest(&message);
+        let signature = self.key.private().sign(Pkcs1v15Sign::new::<Sha256>(), &digest).unwrap();
+        format!("{message}.{}", b64(signature))
+    }
+}
+
+/// A running issuer.
+pub struct Issuer {
+    pub url: String,
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    keys: Mutex<Vec<Key>>,
+    fetches: AtomicUsize,
+    down: AtomicBool,
+    stopped: AtomicBool,
+}
+
+impl Issuer {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared { keys: Mutex::new(vec![Key::One]), ..Shared::default() });
+        let serving = Arc::clone(&shared);
+        thread::Builder::new()
+            .spawn(move || {
+                for stream in listener.incoming() {
+                    if serving.stopped.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    serving.answer(stream.unwrap());
+                }
+            })
+            .unwrap();
+        Self { url: format!("http://{addr}"), addr, shared }
+    }
+
+    pub fn jwks_uri(&self) -> String {
+        format!("{}/jwks", self.url)
+    }
+
+    pub fn set_keys(&self, keys: &[Key]) {
+        *self.shared.keys.lock().unwrap() = keys.to_vec();
+    }
+
+    /// While it is down, every request is answered 500.
+    pub fn set_down(&self, down: bool) {
+        self.shared.down.store(down, Ordering::SeqCst);
+    }
+
+    /// How often the key set was asked for.
+    pub fn fetches(&self) -> usize {
+        self.shared.fetches.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+impl Shared {
+    fn answer(&self, mut stream: TcpStream) {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap().take(64 * 1024));
+        let mut line = String::new();
+        let _ = reader.read_line(&mut line);
+        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        while line.trim_end() != "" {
+            line.clear();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        let (status, body) = if self.down.load(Ordering::SeqCst) {
+            (500, "down".to_owned())
+        } else if path == "/jwks" {
+            self.fetches.fetch_add(1, Ordering::SeqCst);
+            let keys: Vec<_> = self.keys.lock().unwrap().iter().map(|key| key.jwk()).collect();
+            (200, json!({ "keys": keys }).to_string())
+        } else {
+            (404, String::new())
+        };
+        let _ = write!(
+            stream,
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+    }
+}
