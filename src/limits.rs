@@ -56,6 +56,20 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Longest bearer token, in bytes, before anything of it is decoded.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Longest header segment of a token, in bytes as it is written: room for a certificate chain that nobody reads.
+pub const TOKEN_HEADER_BYTES_MAX: usize = 4 * 1024;
+/// Deepest nesting of a token's header or claims, in levels. Real claims need four or five.
+pub const TOKEN_JSON_DEPTH_MAX: usize = 16;
+/// Most values in a token's header or claims, array elements included.
+pub const TOKEN_JSON_VALUES_MAX: usize = 1024;
+/// The latest moment that a `NumericDate` may name, 9999-12-31T23:59:59Z. Beyond it the issuer counts in other units.
+pub const NUMERIC_DATE_MAX: i64 = 253_402_300_799;
+/// Tokens remembered for a signature that fails, so that a repeated one costs a hash and not an RSA operation.
+pub const REFUSED_CACHE_MAX: usize = 2048;
+/// How long such a refusal is remembered, in seconds.
+pub const REFUSED_CACHE_SECONDS: i64 = 60;
+/// Parts of a token cache, each with a lock of its own.
+pub const CACHE_SHARDS: usize = 16;
 /// Verified tokens remembered.
 pub const TOKEN_CACHE_MAX: usize = 8192;
 /// Default leeway for `exp`, `nbf` and `iat`, in seconds (RFC 7519 section 4.1.4: "no more than a few minutes").
@@ -66,12 +80,26 @@ pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 pub const JWKS_KEYS_MAX: usize = 64;
 /// One fetch of a key set or metadata document.
 pub const JWKS_FETCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// Deepest nesting of a key set or metadata document, in levels.
+pub const JWKS_JSON_DEPTH_MAX: usize = 32;
+/// Most values in a key set or metadata document. Some issuers list hundreds of claims and scopes.
+pub const JWKS_JSON_VALUES_MAX: usize = 16 * 1024;
+/// Smallest RSA modulus, in bits (RFC 7518 section 3.3).
+pub const RSA_BITS_MIN: usize = 2048;
+/// Largest RSA modulus, in bits: a verification grows with its square.
+pub const RSA_BITS_MAX: usize = 8192;
 /// Most keys tried for a token without `kid`.
 pub const KEYS_TRIED_MAX: usize = 4;
 /// At most one fetch per issuer in this time, whatever tokens ask for.
 pub const JWKS_COOLDOWN_SECONDS: i64 = 10;
 /// Keys are fetched again in the background after this long.
 pub const JWKS_REFRESH_SECONDS: i64 = 600;
+/// The first wait after a fetch that failed; it doubles up to [`JWKS_COOLDOWN_SECONDS`].
+pub const JWKS_RETRY_SECONDS: i64 = 1;
+/// Keys that could not be fetched again for this long are used no more: a withdrawn key must not live for ever.
+pub const JWKS_STALE_SECONDS_MAX: i64 = 24 * 60 * 60;
+/// A key set that keeps failing to load is told to the operator once, and then at most this often.
+pub const JWKS_LOG_SECONDS: i64 = 300;
 /// How long a request waits for a key set that is on its way.
 pub const JWKS_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Requests that may wait for a key set at one time; each holds a worker.
@@ -79,8 +107,12 @@ pub const JWKS_WAITERS_MAX: usize = 2;
 
 /// Largest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Most characters of one value of a peer's that stand in a log line.
+pub const SHOWN_CHARS_MAX: usize = 120;
 /// Log text that waits for a slow reader of standard error, in bytes. Beyond it lines are dropped and counted.
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX, "a token must fit into a head");
+const _: () = assert!(TOKEN_HEADER_BYTES_MAX < TOKEN_BYTES_MAX, "the header is a part of the token");
+const _: () = assert!(JWKS_RETRY_SECONDS <= JWKS_COOLDOWN_SECONDS, "a retry comes sooner than a refetch");
 const _: () = assert!(MESSAGE_BYTES_MAX <= BODY_BYTES_IN_FLIGHT_MAX, "one message must fit");
