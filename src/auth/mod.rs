@@ -1,20 +1,52 @@
 //! Who is asking, and may they: from the `Authorization` header to a [`Permit`].
 //!
+//! ```text
+//! bearer ─▶ cache ─▶ token ─▶ keys (jwks, discovery, fetch) ─▶ claims ─▶ Principal ─▶ scope ─▶ Permit
+//!                                                           challenge ◀─ Denied ◀─ fault
+//! ```
+//!
 //! Only this module makes a [`Permit`], and the relay takes one by value: code that forgets the check does not compile.
+//! Everything in it is pure and given the time, except `keys` with its `fetch` and `roots`, which talk to the issuers.
 
+pub mod bearer;
+pub mod token;
+pub mod claims;
+pub mod json;
+pub mod jwks;
+pub mod keys;
+pub mod discovery;
+pub mod fetch;
+pub mod roots;
+pub mod cache;
 pub mod scope;
+pub mod fault;
+pub mod challenge;
+#[cfg(test)]
+mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use scope::ScopeSet;
+use crate::config::{Algorithm, Config, Mcp20250326, TokenTypePolicy};
+use crate::edge::http1::Incoming;
+use crate::header;
+use crate::limits::REFUSED_CACHE_SECONDS;
+use crate::log::{Level, Log};
+use bearer::Malformed;
+use cache::{Basis, Refusals, TokenHash, Tokens};
+use claims::{Rules, Verified};
+use fault::{Near, Shown, TokenFault};
+use keys::{KeyStore, Newer};
+use scope::{CallSubject, ScopeSet, ScopeTable};
+use token::Unverified;
 
 /// Whose token it was, as a verified token says it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Principal {
     /// `iss`.
     pub issuer: Box<str>,
-    /// `sub`.
+    /// `sub`; without it the client's name, as RFC 9068 section 2.2 puts it for a token that a client got for itself.
     pub subject: Box<str>,
     /// `client_id`, or `azp` where the issuer calls it that.
     pub client_id: Option<Box<str>>,
@@ -35,5 +67,258 @@ impl Permit {
     #[must_use]
     pub fn principal(&self) -> &Arc<Principal> {
         &self.principal
+    }
+}
+
+/// Why a request is refused: the client must get a token, another one, or a stronger one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Denied {
+    /// 401 without `error`: it carries no token (RFC 6750 section 3.1).
+    NoToken,
+    /// 400 `invalid_request`: it carries more than one.
+    Malformed(Malformed),
+    /// 401 `invalid_token`.
+    BadToken(TokenFault),
+    /// 403 `insufficient_scope`.
+    TooNarrow {
+        /// Every scope that the request needs, at once.
+        needed: ScopeSet,
+    },
+}
+
+impl Denied {
+    /// The status code (RFC 6750 section 3.1).
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::NoToken | Self::BadToken(_) => 401,
+            Self::Malformed(_) => 400,
+            Self::TooNarrow { .. } => 403,
+        }
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoToken => f.write_str("the request carries no bearer token in its Authorization field"),
+            Self::Malformed(why) => why.fmt(f),
+            Self::BadToken(fault) => fault.fmt(f),
+            Self::TooNarrow { needed } => {
+                write!(f, "the token lacks a scope; this request needs {}", Shown::of(&needed.to_string()))
+            }
+        }
+    }
+}
+
+/// Why a request does not get past its token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AuthError {
+    /// The client's move.
+    Denied(Denied),
+    /// 503: the keys of the token's issuer could never be fetched, or not for too long. Logging in again would not help
+    /// the client, so it is not told to (decision D8).
+    KeysUnavailable,
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied(denied) => denied.fmt(f),
+            Self::KeysUnavailable => f.write_str(
+                "the keys of the token's issuer are not available; the line that says why stands earlier in this log",
+            ),
+        }
+    }
+}
+
+impl From<Denied> for AuthError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl From<TokenFault> for AuthError {
+    fn from(fault: TokenFault) -> Self {
+        Self::Denied(Denied::BadToken(fault))
+    }
+}
+
+/// One issuer, and what its tokens are held to.
+#[derive(Debug)]
+struct Trusted {
+    issuer: String,
+    algorithms: Vec<Algorithm>,
+    rules: Rules,
+}
+
+/// Judges requests.
+pub struct Authenticator {
+    issuers: Vec<Trusted>,
+    token_type: TokenTypePolicy,
+    compatibility: Mcp20250326,
+    scopes: ScopeTable,
+    keys: Arc<KeyStore>,
+    tokens: Tokens,
+    refusals: Refusals,
+    log: Log,
+}
+
+impl Authenticator {
+    /// An authenticator for the issuers of `config`, whose keys `keys` holds.
+    #[must_use]
+    pub fn new(config: &Config, keys: Arc<KeyStore>, log: Log) -> Self {
+        if config.mcp_2025_03_26 == Mcp20250326::SignatureOnly {
+            log.warn(
+                "mcp_2025_03_26 is signature_only: whoever sends MCP-Protocol-Version: 2025-03-26 is let in with a \
+                 token for any audience and without scopes",
+                &[],
+            );
+        }
+        let trusted = |issuer: &crate::config::Issuer| Trusted {
+            issuer: issuer.issuer.clone(),
+            algorithms: issuer.algorithms.clone(),
+            rules: Rules {
+                audiences: issuer.audiences.iter().map(|aud| claims::canonical(aud).into_owned()).collect(),
+                leeway_seconds: config.leeway_seconds,
+                required_claims: config.required_claims.clone(),
+            },
+        };
+        Self {
+            issuers: config.issuers.iter().map(trusted).collect(),
+            token_type: config.token_type,
+            compatibility: config.mcp_2025_03_26,
+            scopes: ScopeTable::new(&config.scopes),
+            keys,
+            tokens: Tokens::default(),
+            refusals: Refusals::default(),
+            log,
+        }
+    }
+
+    /// The scope rules, for whoever must know what a call needs.
+    #[must_use]
+    pub fn scopes(&self) -> &ScopeTable {
+        &self.scopes
+    }
+
+    /// Whose request it is. Needs the head alone. May wait for a key set, by [`crate::limits::JWKS_WAIT_MAX`] at most.
+    ///
+    /// # Errors
+    /// Where the request carries no token that holds, or nobody can tell.
+    pub fn authenticate(&self, request: &Incoming, now: Timestamp) -> Result<Arc<Principal>, AuthError> {
+        let token = bearer::token_of(request)?;
+        let hash = TokenHash::of(token);
+        let verdict = self.verify(token, hash, now).and_then(|verified| match verified.not_for_us {
+            Some(fault) if !self.is_lenient(request) => Err(fault.into()),
+            _ => Ok(verified.principal),
+        });
+        if let Err(why) = &verdict
+            && self.log.wants(Level::Debug)
+        {
+            self.log.debug("token refused", &[("token", &hash.short()), ("reason", why)]);
+        }
+        verdict
+    }
+
+    /// Lets a principal make all of these calls, or none.
+    ///
+    /// # Errors
+    /// [`Denied::TooNarrow`] with every scope that they need together.
+    pub fn permit(
+        &self,
+        principal: &Arc<Principal>,
+        calls: &mut dyn Iterator<Item = CallSubject<'_>>,
+    ) -> Result<Permit, Denied> {
+        self.scopes.allow(&principal.scopes, calls).map_err(|needed| Denied::TooNarrow { needed })?;
+        Ok(Permit { principal: Arc::clone(principal) })
+    }
+
+    /// As [`Authenticator::permit`], where the compatibility setting of decision D4 counts: with
+    /// `mcp_2025_03_26: signature_only` a request of that revision needs no scope.
+    ///
+    /// # Errors
+    /// As [`Authenticator::permit`].
+    pub fn permit_for(
+        &self,
+        request: &Incoming,
+        principal: &Arc<Principal>,
+        calls: &mut dyn Iterator<Item = CallSubject<'_>>,
+    ) -> Result<Permit, Denied> {
+        if self.is_lenient(request) {
+            return Ok(Permit { principal: Arc::clone(principal) });
+        }
+        self.permit(principal, calls)
+    }
+
+    /// Whether audience and scopes are waived (decision D4): the operator asked for the original's behaviour, and the
+    /// request says exactly that revision. Signature, issuer, time and required claims are never waived.
+    fn is_lenient(&self, request: &Incoming) -> bool {
+        let mut versions = request.headers_of(header::MCP_PROTOCOL_VERSION);
+        self.compatibility == Mcp20250326::SignatureOnly
+            && versions.next() == Some(b"2025-03-26")
+            && versions.next().is_none()
+    }
+
+    fn verify(&self, token: &str, hash: TokenHash, now: Timestamp) -> Result<Verified, AuthError> {
+        let current = |basis: Basis| self.keys.is_current(basis);
+        if let Some(verified) = self.tokens.get(&hash, now, current) {
+            return Ok(verified);
+        }
+        if let Some(fault) = self.refusals.get(&hash, now, current) {
+            return Err(fault.into());
+        }
+        let unverified = Unverified::parse(token)?;
+        let trusted = self.issuer_of(&unverified)?;
+        let issuer = &trusted.issuer;
+        unverified.require(&trusted.algorithms, self.token_type, issuer)?;
+
+        let place = self.keys.find(issuer).ok_or(AuthError::KeysUnavailable)?;
+        let mut keys = match self.keys.current(place) {
+            Some(keys) => keys,
+            None => match self.keys.newer(place, None) {
+                Newer::Keys(keys) => keys,
+                Newer::Same | Newer::NotBefore(_) | Newer::Crowded => return Err(AuthError::KeysUnavailable),
+            },
+        };
+        // How long a refusal by these keys may stand: not beyond the moment at which they may be asked for again.
+        let mut refused_until = now.plus(REFUSED_CACHE_SECONDS);
+        let mut signed = unverified.signed_by(&keys.set, issuer);
+        if signed.as_ref().is_err_and(TokenFault::may_be_cured_by_newer_keys) {
+            match self.keys.newer(place, Some(keys.generation)) {
+                Newer::Keys(newer) => {
+                    keys = newer;
+                    signed = unverified.signed_by(&keys.set, issuer);
+                }
+                Newer::Same => {}
+                Newer::NotBefore(moment) => refused_until = refused_until.min(moment),
+                Newer::Crowded => refused_until = now,
+            }
+        }
+        let basis = Basis { issuer: place, generation: keys.generation };
+        let judged = signed.and_then(|claims| claims.judge(issuer, &trusted.rules, now));
+        match &judged {
+            Ok(verified) => self.tokens.put(hash, verified.clone(), basis, now),
+            // A token that is too early will hold one day; one whose key is unknown cost no RSA operation.
+            Err(TokenFault::NotYet { .. }) => {}
+            Err(fault)
+                if fault.may_be_cured_by_newer_keys() && !matches!(fault, TokenFault::Signature { .. }) => {}
+            Err(fault) if refused_until > now => {
+                self.refusals.put(hash, fault.clone(), refused_until, basis, now);
+            }
+            Err(_) => {}
+        }
+        Ok(judged?)
+    }
+
+    /// The issuer that a token names (RFC 8414 section 2, RFC 8725 section 3.8): compared exactly, and judged by no
+    /// other's keys.
+    fn issuer_of(&self, token: &Unverified<'_>) -> Result<&Trusted, TokenFault> {
+        let found = token.issuer()?;
+        self.issuers.iter().find(|trusted| trusted.issuer == found).ok_or_else(|| TokenFault::Issuer {
+            found: Shown::of(found),
+            accepted: Shown::list(self.issuers.iter().map(|trusted| trusted.issuer.as_str())),
+            near: self.issuers.iter().find_map(|trusted| Near::between(found, &trusted.issuer)),
+        })
     }
 }

@@ -1,0 +1,404 @@
+//! The keys of every issuer: fetched when first needed, kept, and renewed (decision D9).
+//!
+//! ```text
+//! worker ─ newer() ─▶ ┌──────────────────┐ ◀─ wanted, due ─┐
+//! worker ─ newer() ─▶ │ Slot: one issuer │                 │
+//! worker ─ current() ▶│ state + 2 condvars│ ─▶ fetch thread ┴─▶ metadata, key set
+//! worker ◀──── keys ──└──────────────────┘ ◀─ set or fault ─┘
+//! ```
+//!
+//! Each issuer has a thread of its own that does all of its fetching, one fetch at a time, so a slow issuer is felt by
+//! its own users alone and a flood of tokens cannot become a flood of requests:
+//!
+//! * After a fetch there is none for [`JWKS_COOLDOWN_SECONDS`], whatever tokens ask for; after one that failed, a shorter
+//!   wait that doubles.
+//! * Few requests may wait for a fetch, and none for long. The others are answered by what is known.
+//! * A failed fetch loses nothing: the last good keys stay, for [`JWKS_STALE_SECONDS_MAX`] at most.
+//!
+//! Stop: [`KeyStore::shutdown`] ends the requests under way, wakes everyone and joins the threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use super::cache::Basis;
+use super::fetch::{FetchFault, Fetcher, Source};
+use super::jwks::KeySet;
+use super::roots::RootsFault;
+use crate::clock::{Clock, Timestamp};
+use crate::config::Issuer;
+use crate::limits::{
+    JWKS_COOLDOWN_SECONDS, JWKS_LOG_SECONDS, JWKS_REFRESH_SECONDS, JWKS_RETRY_SECONDS,
+    JWKS_STALE_SECONDS_MAX, JWKS_WAIT_MAX, JWKS_WAITERS_MAX, STACK_BYTES,
+};
+use crate::log::Log;
+
+/// The longest sleep of a fetch thread. A clock that is set is noticed after this long.
+const NAP: Duration = Duration::from_secs(30);
+
+/// Why there is no key store.
+#[derive(Debug)]
+pub enum StartFault {
+    /// A file of trust roots cannot be used.
+    Roots(RootsFault),
+    /// The system starts no thread.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Roots(fault) => fault.fmt(f),
+            Self::Thread(_) => f.write_str("no thread could be started to fetch keys"),
+        }
+    }
+}
+
+impl std::error::Error for StartFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Roots(_) => None,
+            Self::Thread(err) => Some(err),
+        }
+    }
+}
+
+/// The keys of an issuer as they are now.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The keys.
+    pub set: Arc<KeySet>,
+    /// Counts the changes of the set, from 1. A fetch that brings the same keys is no change.
+    pub generation: u64,
+}
+
+/// What became of the wish for newer keys.
+#[derive(Clone, Debug)]
+pub enum Newer {
+    /// There are.
+    Keys(Keys),
+    /// The issuer was asked, and has no others.
+    Same,
+    /// The issuer was asked a moment ago or could not be reached, and is not asked again before then.
+    NotBefore(Timestamp),
+    /// As many requests as may wait are waiting, or the wait was too long.
+    Crowded,
+}
+
+/// The keys of every configured issuer.
+pub struct KeyStore {
+    slots: Vec<Arc<Slot>>,
+    fetcher: Option<Fetcher>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl KeyStore {
+    /// A store for these issuers. Nothing is fetched yet.
+    ///
+    /// # Errors
+    /// Where a file of trust roots cannot be used, or no thread can be started.
+    pub fn start(
+        issuers: &[Issuer],
+        ca_file: Option<&Path>,
+        clock: &Clock,
+        log: &Log,
+    ) -> Result<Self, StartFault> {
+        let fetcher = Fetcher::new(ca_file).map_err(StartFault::Roots)?;
+        let mut store = Self { slots: Vec::new(), fetcher: Some(fetcher.clone()), threads: Mutex::default() };
+        for issuer in issuers {
+            let source = Source { issuer: issuer.issuer.clone(), jwks_uri: issuer.jwks_uri.clone() };
+            let slot = Arc::new(Slot::new(source, clock.clone(), log.clone()));
+            store.slots.push(Arc::clone(&slot));
+            let fetcher = fetcher.clone();
+            let thread = thread::Builder::new()
+                .name("keys".into())
+                .stack_size(STACK_BYTES)
+                .spawn(move || slot.fetch_for_ever(&fetcher))
+                .map_err(StartFault::Thread)?;
+            lock(&store.threads).push(thread);
+        }
+        Ok(store)
+    }
+
+    /// A store that holds these keys and never fetches, for tests and measurements.
+    #[must_use]
+    pub fn of_sets(sets: Vec<(String, KeySet)>, clock: &Clock, log: &Log) -> Self {
+        let slot = |(issuer, set): (String, KeySet)| {
+            let slot = Slot::new(Source { issuer, jwks_uri: None }, clock.clone(), log.clone());
+            let mut state = lock(&slot.state);
+            slot.accept(&mut state, set, clock.now());
+            state.not_before = Timestamp(i64::MAX);
+            drop(state);
+            Arc::new(slot)
+        };
+        Self { slots: sets.into_iter().map(slot).collect(), fetcher: None, threads: Mutex::default() }
+    }
+
+    /// The place of an issuer, compared exactly.
+    #[must_use]
+    pub fn find(&self, issuer: &str) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.source.issuer == issuer)
+    }
+
+    /// The keys of the issuer at `place`, without waiting.
+    #[must_use]
+    pub fn current(&self, place: usize) -> Option<Keys> {
+        self.slots.get(place)?.current()
+    }
+
+    /// Whether a verdict rests on keys that are still in use.
+    #[must_use]
+    pub fn is_current(&self, basis: Basis) -> bool {
+        self.slots.get(basis.issuer).is_some_and(|slot| {
+            slot.generation.load(Ordering::Acquire) == basis.generation
+                && slot.clock.now().0 < slot.stale_at.load(Ordering::Relaxed)
+        })
+    }
+
+    /// Asks for other keys than those of generation `seen`, and waits for them within bounds.
+    #[must_use]
+    pub fn newer(&self, place: usize, seen: Option<u64>) -> Newer {
+        self.slots.get(place).map_or(Newer::Same, |slot| slot.newer(seen))
+    }
+
+    /// Has the keys of every issuer fetched, without waiting for them.
+    pub fn prefetch(&self) {
+        self.slots.iter().for_each(|slot| slot.want(&mut lock(&slot.state)));
+    }
+
+    /// Stops all fetching and joins the threads. Keys that are there stay usable.
+    pub fn shutdown(&self) {
+        for slot in &self.slots {
+            lock(&slot.state).stopped = true;
+            slot.wake.notify_all();
+            slot.done.notify_all();
+        }
+        if let Some(fetcher) = &self.fetcher {
+            fetcher.shutdown();
+        }
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for thread in threads {
+            // A fetch thread catches its own panics; there is nothing to learn from one that got through.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for KeyStore {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// One issuer.
+struct Slot {
+    source: Source,
+    clock: Clock,
+    log: Log,
+    /// Beside the state, so that the memory of tokens can be asked without its lock. 0 where there are no keys.
+    generation: AtomicU64,
+    /// From then on the keys are used no more.
+    stale_at: AtomicI64,
+    state: Mutex<State>,
+    /// Wakes the fetch thread.
+    wake: Condvar,
+    /// Wakes the requests that wait for a fetch.
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Option<Arc<KeySet>>,
+    /// A request or a prefetch asks for a fetch.
+    wanted: bool,
+    fetching: bool,
+    /// Fetches that have ended.
+    rounds: u64,
+    waiters: usize,
+    /// Before this moment nothing that a token says leads to a fetch.
+    not_before: Timestamp,
+    /// When the fetch thread acts by itself; never before keys were first needed.
+    due: Option<Timestamp>,
+    failures: u32,
+    last_told: Option<Timestamp>,
+    stopped: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Slot {
+    fn new(source: Source, clock: Clock, log: Log) -> Self {
+        Self {
+            source,
+            clock,
+            log,
+            generation: AtomicU64::new(0),
+            stale_at: AtomicI64::new(i64::MIN),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+        }
+    }
+
+    fn current(&self) -> Option<Keys> {
+        self.keys_of(&lock(&self.state))
+    }
+
+    fn keys_of(&self, state: &State) -> Option<Keys> {
+        let set =
+            state.keys.as_ref().filter(|_| self.clock.now().0 < self.stale_at.load(Ordering::Relaxed))?;
+        Some(Keys { set: Arc::clone(set), generation: self.generation.load(Ordering::Acquire) })
+    }
+
+    fn want(&self, state: &mut State) {
+        state.wanted = true;
+        self.wake.notify_one();
+    }
+
+    fn newer(&self, seen: Option<u64>) -> Newer {
+        let newer = |state: &State| self.keys_of(state).filter(|keys| Some(keys.generation) != seen);
+        let mut state = lock(&self.state);
+        if let Some(keys) = newer(&state) {
+            return Newer::Keys(keys); // somebody else asked in the meantime
+        }
+        if state.stopped || state.waiters >= JWKS_WAITERS_MAX {
+            return Newer::Crowded;
+        }
+        if !state.fetching && !state.wanted {
+            if self.clock.now() < state.not_before {
+                return Newer::NotBefore(state.not_before);
+            }
+            self.want(&mut state);
+        }
+        let (round, deadline) = (state.rounds, Instant::now() + JWKS_WAIT_MAX);
+        state.waiters += 1;
+        while state.rounds == round && !state.stopped {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.done.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.waiters -= 1;
+        match newer(&state) {
+            Some(keys) => Newer::Keys(keys),
+            None if state.rounds == round => Newer::Crowded,
+            None if state.failures > 0 => Newer::NotBefore(state.not_before),
+            None => Newer::Same,
+        }
+    }
+
+    /// The fetch thread.
+    fn fetch_for_ever(&self, fetcher: &Fetcher) {
+        let mut found: Option<(String, Timestamp)> = None;
+        while self.wait_for_work() {
+            let fetched = catch_unwind(AssertUnwindSafe(|| self.fetch(fetcher, &mut found)));
+            let fetched = fetched.unwrap_or(Err(FetchFault::Broken));
+            let mut state = lock(&self.state);
+            state.fetching = false;
+            state.rounds += 1;
+            let now = self.clock.now();
+            match fetched {
+                Ok(set) => self.accept(&mut state, set, now),
+                Err(fault) if !state.stopped => {
+                    found = None; // the keys may have moved
+                    self.keep(&mut state, &fault, now);
+                }
+                Err(_) => {}
+            }
+            drop(state);
+            self.done.notify_all();
+        }
+    }
+
+    /// Sleeps until a fetch is asked for or due; false when the program stops.
+    fn wait_for_work(&self) -> bool {
+        let mut state = lock(&self.state);
+        loop {
+            let now = self.clock.now();
+            if state.stopped {
+                return false;
+            }
+            if state.wanted || state.due.is_some_and(|due| due <= now) {
+                (state.wanted, state.fetching) = (false, true);
+                return true;
+            }
+            let nap = match state.due {
+                Some(due) => Duration::from_secs(due.0.abs_diff(now.0)).min(NAP),
+                None => Duration::MAX,
+            };
+            state = self.wake.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// One fetch. Where the keys are is found out again at each regular renewal, as an issuer may move them.
+    fn fetch(
+        &self,
+        fetcher: &Fetcher,
+        found: &mut Option<(String, Timestamp)>,
+    ) -> Result<KeySet, FetchFault> {
+        let now = self.clock.now();
+        let known = found.take().filter(|(_, since)| now < since.plus(JWKS_REFRESH_SECONDS));
+        let (url, since) = match known {
+            Some(known) => known,
+            None => (fetcher.discover(&self.source)?, now),
+        };
+        let set = fetcher.keys(&url)?;
+        *found = Some((url, since));
+        Ok(set)
+    }
+
+    fn accept(&self, state: &mut State, set: KeySet, now: Timestamp) {
+        self.stale_at.store(now.plus(JWKS_STALE_SECONDS_MAX).0, Ordering::Relaxed);
+        state.not_before = now.plus(JWKS_COOLDOWN_SECONDS);
+        state.due = Some(now.plus(JWKS_REFRESH_SECONDS));
+        let failures = std::mem::take(&mut state.failures);
+        state.last_told = None;
+        let changed = state.keys.as_ref().is_none_or(|old| !old.same_keys(&set));
+        let issuer = &self.source.issuer;
+        if failures > 0 {
+            self.log.info("keys can be fetched again", &[("issuer", issuer), ("failures", &failures)]);
+        }
+        if !changed {
+            return;
+        }
+        self.log.info("keys loaded", &[("issuer", issuer), ("usable", &set.len())]);
+        for skipped in set.skipped() {
+            self.log.warn("a key is left out", &[("issuer", issuer), ("key", skipped)]);
+        }
+        state.keys = Some(Arc::new(set));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// A failed fetch: the keys stay, and it is told once and then now and again.
+    fn keep(&self, state: &mut State, fault: &FetchFault, now: Timestamp) {
+        let wait = JWKS_RETRY_SECONDS.checked_shl(state.failures.min(16)).unwrap_or(JWKS_COOLDOWN_SECONDS);
+        state.not_before = now.plus(wait.min(JWKS_COOLDOWN_SECONDS));
+        state.due = Some(state.not_before);
+        state.failures = state.failures.saturating_add(1);
+        if state.last_told.is_some_and(|told| now < told.plus(JWKS_LOG_SECONDS)) {
+            return;
+        }
+        state.last_told = Some(now);
+        let issuer = &self.source.issuer;
+        let consequence = match self.keys_of(state) {
+            Some(_) => "the keys of the last fetch stay in use",
+            None => "its tokens are answered 503 until this succeeds",
+        };
+        self.log.warn(
+            "keys cannot be fetched",
+            &[
+                ("issuer", issuer),
+                ("reason", fault),
+                ("failures", &state.failures),
+                ("consequence", &consequence),
+            ],
+        );
+    }
+}

@@ -1,0 +1,426 @@
+//! Key sets over a real socket on loopback, with a clock that is set by hand.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::issuer::{TestKey, b64, key_set, signed, token};
+use super::tokens::{ISSUER, NOW, bearing, config, trusted, with};
+use crate::auth::fault::TokenFault;
+use crate::auth::keys::{KeyStore, Newer, StartFault};
+use crate::auth::{AuthError, Authenticator, Denied};
+use crate::clock::{Clock, Timestamp};
+use crate::config::Issuer;
+use crate::limits::{
+    JWKS_BYTES_MAX, JWKS_COOLDOWN_SECONDS, JWKS_REFRESH_SECONDS, JWKS_STALE_SECONDS_MAX, JWKS_WAIT_MAX,
+};
+use crate::log::{Level, Log};
+
+/// What the issuer answers to a path: status, further head lines, body. `None` closes the connection.
+type Answers = dyn Fn(&str) -> Option<(u16, String, String)> + Send + Sync;
+
+/// An HTTP server that answers one request per connection and counts them.
+struct Idp {
+    url: String,
+    hits: Arc<AtomicUsize>,
+    answers: Arc<Mutex<Arc<Answers>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Idp {
+    fn start(answers: impl Fn(&str) -> Option<(u16, String, String)> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (hits, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let answers: Arc<Mutex<Arc<Answers>>> = Arc::new(Mutex::new(Arc::new(answers)));
+        let shared = (Arc::clone(&hits), Arc::clone(&answers), Arc::clone(&stop));
+        let serve = move || {
+            let (hits, answers, stop) = shared;
+            for stream in listener.incoming() {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                hits.fetch_add(1, Ordering::SeqCst);
+                let answer = Arc::clone(&answers.lock().unwrap());
+                serve_one(&mut stream.unwrap(), &*answer);
+            }
+        };
+        let thread = thread::Builder::new().name("idp".into()).spawn(serve).unwrap();
+        Self { url, hits, answers, stop, thread: Some(thread) }
+    }
+
+    fn serving(keys: &[(TestKey, &str)]) -> Self {
+        let body = key_set(keys);
+        Self::start(move |_| Some((200, String::new(), body.clone())))
+    }
+
+    fn answer(&self, answers: impl Fn(&str) -> Option<(u16, String, String)> + Send + Sync + 'static) {
+        *self.answers.lock().unwrap() = Arc::new(answers);
+    }
+
+    fn serve(&self, keys: &[(TestKey, &str)]) {
+        let body = key_set(keys);
+        self.answer(move |_| Some((200, String::new(), body.clone())));
+    }
+
+    fn hits(&self) -> usize {
+        self.hits.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Idp {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.url.trim_start_matches("http://"));
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn serve_one(stream: &mut (impl Read + Write), answer: &Answers) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return,
+        }
+    }
+    let path = String::from_utf8(head).unwrap().split(' ').nth(1).unwrap().to_owned();
+    if let Some((status, lines, body)) = answer(&path) {
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n{lines}\r\n",
+            body.len()
+        );
+        let _ = stream.write_all((head + &body).as_bytes()).and_then(|()| stream.flush());
+    }
+}
+
+struct Bench {
+    store: Arc<KeyStore>,
+    auth: Authenticator,
+    clock: Clock,
+    log: Log,
+}
+
+impl Bench {
+    fn new(issuers: Vec<Issuer>, ca_file: Option<&Path>) -> Self {
+        let (clock, log) = (Clock::fixed(NOW), Log::to_memory(Level::Debug));
+        let store = Arc::new(KeyStore::start(&issuers, ca_file, &clock, &log).unwrap());
+        let auth = Authenticator::new(&config(issuers), Arc::clone(&store), log.clone());
+        Self { store, auth, clock, log }
+    }
+
+    /// With the keys at a URL that is written down.
+    fn at(url: &str) -> Self {
+        Self::new(vec![Issuer { jwks_uri: Some(format!("{url}/jwks")), ..trusted(ISSUER) }], None)
+    }
+
+    fn try_token(&self, token: &str) -> u16 {
+        match self.auth.authenticate(&bearing(token), self.clock.now()) {
+            Ok(_) => 200,
+            Err(AuthError::Denied(denied)) => denied.status(),
+            Err(AuthError::KeysUnavailable) => 503,
+        }
+    }
+
+    fn pass(&self, seconds: i64) {
+        self.clock.set(self.clock.now().plus(seconds));
+    }
+}
+
+/// A token that is good for longer than any test lets pass.
+fn lasting(key: TestKey, kid: &str, sub: &str) -> String {
+    let mut claims = with("exp", NOW.0 + 1_000_000);
+    claims["sub"] = sub.into();
+    signed(key, "RS256", &format!(r#"{{"alg":"RS256","kid":"{kid}"}}"#), &claims.to_string())
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// D8, D9: 503 and not 401 while the keys could never be fetched; then 200 without a restart.
+#[test]
+fn an_issuer_that_is_down_at_start_is_asked_again() {
+    let idp = Idp::start(|_| Some((500, String::new(), "oops".into())));
+    let bench = Bench::at(&idp.url);
+    let good = lasting(TestKey::One, "one", "alice");
+    assert_eq!(idp.hits(), 0, "nothing is fetched before it is needed");
+    assert_eq!(bench.try_token(&good), 503);
+    assert_eq!((bench.try_token(&good), idp.hits()), (503, 1), "no second fetch in the same second");
+    idp.answer(|_| None);
+    bench.pass(1);
+    assert_eq!((bench.try_token(&good), idp.hits()), (503, 2));
+    idp.serve(&[(TestKey::One, "one")]);
+    bench.pass(2);
+    assert_eq!(bench.try_token(&good), 200);
+    assert_eq!(bench.try_token("a.b.c"), 401);
+    let log = bench.log.text();
+    assert_eq!(log.matches("keys cannot be fetched").count(), 1, "{log}");
+    assert!(
+        log.contains("answered 500; check jwks_uri") && log.contains("keys can be fetched again"),
+        "{log}"
+    );
+}
+
+/// D9: rotation without a restart, and a failed fetch loses no keys.
+#[test]
+fn new_keys_are_found_and_old_ones_outlive_an_outage() {
+    let idp = Idp::serving(&[(TestKey::One, "one")]);
+    let bench = Bench::at(&idp.url);
+    let (old, new) = (lasting(TestKey::One, "one", "alice"), lasting(TestKey::Two, "two", "alice"));
+    assert_eq!(bench.try_token(&old), 200);
+    idp.serve(&[(TestKey::One, "one"), (TestKey::Two, "two")]);
+    assert_eq!((bench.try_token(&new), idp.hits()), (401, 1), "within the cooldown");
+    bench.pass(JWKS_COOLDOWN_SECONDS);
+    assert_eq!((bench.try_token(&new), bench.try_token(&old), idp.hits()), (200, 200, 2));
+    // An outage: both go on, those that are not remembered too.
+    idp.answer(|_| None);
+    bench.pass(JWKS_COOLDOWN_SECONDS);
+    assert_eq!(bench.try_token(&lasting(TestKey::One, "three", "alice")), 401);
+    assert_eq!(bench.try_token(&lasting(TestKey::Two, "two", "bob")), 200);
+    // The old key is withdrawn: its tokens end with the next fetch, the remembered ones as well.
+    idp.serve(&[(TestKey::Two, "two")]);
+    bench.pass(JWKS_COOLDOWN_SECONDS);
+    assert_eq!(bench.try_token(&lasting(TestKey::One, "four", "alice")), 401);
+    assert_eq!((bench.try_token(&old), bench.try_token(&new)), (401, 200));
+}
+
+/// D9, requirements 5.7: a new key under the same `kid`, which a look at `kid`s alone never finds.
+#[test]
+fn a_new_key_under_an_old_name_is_found() {
+    let idp = Idp::serving(&[(TestKey::One, "one")]);
+    let bench = Bench::at(&idp.url);
+    assert_eq!(bench.try_token(&lasting(TestKey::One, "one", "alice")), 200);
+    idp.serve(&[(TestKey::Two, "one")]);
+    let new = lasting(TestKey::Two, "one", "alice");
+    assert_eq!(bench.try_token(&new), 401, "within the cooldown");
+    bench.pass(JWKS_COOLDOWN_SECONDS);
+    assert_eq!((bench.try_token(&new), idp.hits()), (200, 2), "the refusal was not remembered for longer");
+    assert_eq!(bench.try_token(&lasting(TestKey::One, "one", "alice")), 401);
+}
+
+/// D9: unknown `kid`s and forged signatures cannot cause a flood of fetches.
+#[test]
+fn a_thousand_unknown_keys_cause_a_handful_of_fetches() {
+    let idp = Idp::serving(&[(TestKey::One, "one")]);
+    let bench = Bench::at(&idp.url);
+    let real = token(&with("exp", NOW.0 + 1_000_000));
+    let (_, rest) = real.split_once('.').unwrap();
+    for n in 0..1000 {
+        let header = b64(format!(r#"{{"alg":"RS256","kid":"k{n}"}}"#));
+        assert_eq!(bench.try_token(&format!("{header}.{rest}")), 401);
+        let header = b64(format!(r#"{{"alg":"RS256","kid":"one","n":{n}}}"#));
+        assert_eq!(bench.try_token(&format!("{header}.{rest}")), 401);
+        bench.pass(i64::from(n % 100 == 0));
+    }
+    assert!(idp.hits() <= 3, "{} fetches in 10 seconds", idp.hits());
+    assert_eq!(bench.try_token(&real), 200);
+}
+
+/// Single-flight, [`JWKS_WAIT_MAX`] and the bound on waiting requests: an issuer that says nothing holds few workers.
+#[test]
+fn a_silent_issuer_holds_few_requests_and_not_for_long() {
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    let inner = Arc::clone(&gate);
+    let body = key_set(&[(TestKey::One, "one")]);
+    let idp = Idp::start(move |_| {
+        drop(inner.lock().unwrap());
+        Some((200, String::new(), body.clone()))
+    });
+    let bench = Bench::at(&idp.url);
+    let good = lasting(TestKey::One, "one", "alice");
+    let started = Instant::now();
+    let results: Vec<(u16, Duration)> = thread::scope(|scope| {
+        let ask = || (bench.try_token(&good), started.elapsed());
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(results.iter().all(|(status, _)| *status == 503));
+    let waited = results.iter().filter(|(_, time)| *time >= JWKS_WAIT_MAX).count();
+    assert_eq!((waited, idp.hits()), (2, 1), "{results:?}");
+    drop(held);
+    until("the keys that arrive late count", || bench.try_token(&good) == 200);
+}
+
+/// D9: renewed in the background, without a token that asks for it; and not for ever trusted without.
+#[test]
+fn keys_are_renewed_and_end_when_they_cannot_be() {
+    let idp = Idp::serving(&[(TestKey::One, "one")]);
+    let bench = Bench::at(&idp.url);
+    let good = lasting(TestKey::One, "one", "alice");
+    bench.store.prefetch();
+    until("the first fetch", || bench.store.current(0).is_some());
+    bench.pass(JWKS_REFRESH_SECONDS);
+    bench.store.prefetch(); // wakes the thread, which would have slept by the real clock
+    until("the renewal", || idp.hits() == 2);
+    until("its end", || bench.try_token(&good) == 200);
+    idp.answer(|_| None);
+    bench.pass(JWKS_STALE_SECONDS_MAX - 1);
+    assert_eq!(bench.try_token(&good), 200);
+    bench.pass(1);
+    assert_eq!(bench.try_token(&good), 503, "remembered or not");
+    idp.serve(&[(TestKey::One, "one")]);
+    bench.pass(JWKS_COOLDOWN_SECONDS);
+    assert_eq!(bench.try_token(&good), 200);
+}
+
+/// What comes back instead of keys is told, with what to change.
+#[test]
+fn every_bad_answer_is_survived_and_explained() {
+    let long = "x".repeat(JWKS_BYTES_MAX + 1);
+    let no_keys = || r#"{"keys":[]}"#.to_owned();
+    let short = key_set(&[(TestKey::Short, "short")]);
+    for (status, lines, body, told) in [
+        (404, "", String::new(), "answered 404; check jwks_uri"),
+        (
+            301,
+            "Location: https://elsewhere/\r\n",
+            String::new(),
+            "pointing to 'https://elsewhere/'; redirects",
+        ),
+        (200, "", "<html>".into(), "no key set: it is not JSON at line 1"),
+        (200, "", "{}".into(), "it has no array"),
+        (200, "", no_keys(), "a key set without keys"),
+        (200, "", short, "its modulus has 1024 bits"),
+        (200, "", long, "more than 262144 bytes"),
+    ] {
+        let idp = Idp::start(move |_| Some((status, lines.to_owned(), body.clone())));
+        let bench = Bench::at(&idp.url);
+        assert_eq!(bench.try_token(&lasting(TestKey::One, "one", "alice")), 503, "{told}");
+        assert_eq!(idp.hits(), 1, "{told}");
+        let log = bench.log.text();
+        assert!(log.contains(told), "{told}: {log}");
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let bench = Bench::at(&format!("http://{nobody}"));
+    assert_eq!(bench.try_token(&lasting(TestKey::One, "one", "alice")), 503);
+    assert!(bench.log.text().contains("cannot be reached"), "{}", bench.log.text());
+    let bench = Bench::at("http://idp.example");
+    assert_eq!(bench.try_token(&lasting(TestKey::One, "one", "alice")), 503);
+    assert!(bench.log.text().contains("use https"), "{}", bench.log.text());
+}
+
+/// RFC 8414 section 3, OpenID Connect Discovery section 4; the order of requirements 5.3.
+#[test]
+fn keys_are_found_by_the_issuers_metadata() {
+    for (path, fetches) in [
+        ("/.well-known/oauth-authorization-server/t", 2),
+        ("/.well-known/openid-configuration/t", 3),
+        ("/t/.well-known/openid-configuration", 4),
+    ] {
+        let idp = Idp::start(|_| None);
+        let (issuer, body) = (format!("{}/t", idp.url), key_set(&[(TestKey::One, "one")]));
+        let metadata = format!(r#"{{"issuer":"{issuer}","jwks_uri":"{}/keys"}}"#, idp.url);
+        idp.answer(move |asked| match asked {
+            "/keys" => Some((200, String::new(), body.clone())),
+            _ if asked == path => Some((200, String::new(), metadata.clone())),
+            _ => Some((404, String::new(), String::new())),
+        });
+        let bench = Bench::new(vec![trusted(&issuer)], None);
+        let good = token(&with("iss", issuer.as_str()));
+        assert_eq!((bench.try_token(&good), idp.hits()), (200, fetches), "{path}: {}", bench.log.text());
+    }
+    // Somebody else's metadata leads nowhere, and all that was tried is told.
+    let idp = Idp::start(|_| {
+        Some((200, String::new(), r#"{"issuer":"https://evil","jwks_uri":"https://evil/"}"#.into()))
+    });
+    let bench = Bench::new(vec![trusted(&idp.url)], None);
+    assert_eq!((bench.try_token(&token(&with("iss", idp.url.as_str()))), idp.hits()), (503, 2));
+    assert_eq!(bench.log.text().matches("which is not the configured one").count(), 2);
+}
+
+/// One slow or dead issuer is felt by its own users alone.
+#[test]
+fn issuers_do_not_wait_for_each_other() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let idp = Idp::serving(&[(TestKey::One, "one")]);
+    let at = |issuer: &str, url: String| Issuer { jwks_uri: Some(url), ..trusted(issuer) };
+    let dead = at("https://dead", format!("http://{}/", silent.local_addr().unwrap()));
+    let bench = Bench::new(vec![dead, at(ISSUER, format!("{}/", idp.url))], None);
+    bench.store.prefetch();
+    let started = Instant::now();
+    assert_eq!(bench.try_token(&lasting(TestKey::One, "one", "alice")), 200);
+    assert!(started.elapsed() < Duration::from_secs(2));
+    bench.store.shutdown();
+    assert!(started.elapsed() < Duration::from_secs(4), "a fetch under way does not hold up the end");
+    assert!(matches!(bench.store.newer(0, None), Newer::Crowded), "after the end nobody waits");
+}
+
+/// `ca_file` adds a root; without it the same server is a stranger.
+#[test]
+fn a_private_authority_is_trusted_where_it_is_named() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spec/world/keys");
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let chain = vec![CertificateDer::from_pem_file(folder.join("localhost.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(folder.join("localhost.key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let tls = Arc::new(tls);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let body = key_set(&[(TestKey::One, "one")]);
+    let answer: Box<Answers> = Box::new(move |_| Some((200, String::new(), body.clone())));
+    let (stop, address) = (Arc::new(AtomicBool::new(false)), listener.local_addr().unwrap());
+    let stopping = Arc::clone(&stop);
+    let serve = move || {
+        for stream in listener.incoming() {
+            if stopping.load(Ordering::SeqCst) {
+                return;
+            }
+            let conn = rustls::ServerConnection::new(Arc::clone(&tls)).unwrap();
+            let mut stream = rustls::StreamOwned::new(conn, stream.unwrap());
+            serve_one(&mut stream, &*answer);
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    };
+    let server = thread::Builder::new().name("tls idp".into()).spawn(serve).unwrap();
+    let good = lasting(TestKey::One, "one", "alice");
+    let issuers = || vec![Issuer { jwks_uri: Some(format!("{url}/jwks")), ..trusted(ISSUER) }];
+    let stranger = Bench::new(issuers(), None);
+    assert_eq!(stranger.try_token(&good), 503);
+    assert!(stranger.log.text().contains("ca_file"), "{}", stranger.log.text());
+    let known = Bench::new(issuers(), Some(&folder.join("ca.pem")));
+    assert_eq!(known.try_token(&good), 200, "{}", known.log.text());
+    stop.store(true, Ordering::SeqCst);
+    TcpStream::connect(address).unwrap();
+    server.join().unwrap();
+
+    let (clock, log) = (Clock::fixed(Timestamp(0)), Log::to_memory(Level::Error));
+    let fault = KeyStore::start(&issuers(), Some(Path::new("/nowhere.pem")), &clock, &log).err().unwrap();
+    assert!(matches!(fault, StartFault::Roots(_)) && fault.to_string().contains("/nowhere.pem"));
+}
+
+/// A forged token that comes again costs a hash, and no fetch beyond the first.
+#[test]
+fn a_repeated_forgery_is_refused_from_memory() {
+    let idp = Idp::serving(&[(TestKey::One, "one")]);
+    let bench = Bench::at(&idp.url);
+    assert_eq!(bench.try_token(&lasting(TestKey::One, "one", "alice")), 200);
+    bench.pass(JWKS_COOLDOWN_SECONDS);
+    let forged = lasting(TestKey::Stranger, "one", "alice");
+    for _ in 0..100 {
+        assert_eq!(bench.try_token(&forged), 401);
+    }
+    bench.pass(JWKS_COOLDOWN_SECONDS);
+    let denied = bench.auth.authenticate(&bearing(&forged), bench.clock.now());
+    assert!(matches!(denied, Err(AuthError::Denied(Denied::BadToken(TokenFault::Signature { .. })))));
+    assert_eq!(idp.hits(), 2, "remembered beyond the cooldown, so not asked for again");
+}
