@@ -19,11 +19,10 @@ pub mod fetch;
 pub mod roots;
 pub mod cache;
 pub mod scope;
-pub mod session;
 pub mod fault;
 pub mod challenge;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
