@@ -19,10 +19,11 @@ pub mod fetch;
 pub mod roots;
 pub mod cache;
 pub mod scope;
+pub mod session;
 pub mod fault;
 pub mod challenge;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;

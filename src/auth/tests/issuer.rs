@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 /// The keys of the tests, made once and worth nothing.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::auth) enum TestKey {
+pub(crate) enum TestKey {
     One,
     Two,
     Stranger,
@@ -32,16 +32,16 @@ impl TestKey {
         KEYS[place].get_or_init(|| PrivateKey::from_pkcs8_pem(pem).unwrap())
     }
 
-    pub(in crate::auth) fn modulus(self) -> Vec<u8> {
+    pub(crate) fn modulus(self) -> Vec<u8> {
         let bytes = self.private().n().to_be_bytes();
         bytes.iter().copied().skip_while(|b| *b == 0).collect()
     }
 
-    pub(in crate::auth) fn jwk(self, kid: &str) -> Value {
+    pub(crate) fn jwk(self, kid: &str) -> Value {
         json!({ "kty": "RSA", "kid": kid, "n": b64(self.modulus()), "e": "AQAB" })
     }
 
-    pub(in crate::auth) fn sign(self, algorithm: &str, message: &str) -> Vec<u8> {
+    pub(crate) fn sign(self, algorithm: &str, message: &str) -> Vec<u8> {
         let (scheme, digest) = match algorithm {
             "RS384" => (Pkcs1v15Sign::new::<Sha384>(), Sha384::digest(message).to_vec()),
             "RS512" => (Pkcs1v15Sign::new::<Sha512>(), Sha512::digest(message).to_vec()),
@@ -51,23 +51,23 @@ impl TestKey {
     }
 }
 
-pub(in crate::auth) fn b64(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn b64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// A token of these texts, signed by `key` as `algorithm`, whatever the header says.
-pub(in crate::auth) fn signed(key: TestKey, algorithm: &str, header: &str, claims: &str) -> String {
+pub(crate) fn signed(key: TestKey, algorithm: &str, header: &str, claims: &str) -> String {
     let message = format!("{}.{}", b64(header), b64(claims));
     let signature = b64(key.sign(algorithm, &message));
     format!("{message}.{signature}")
 }
 
 /// An RS256 token of [`TestKey::One`] under the name `one`.
-pub(in crate::auth) fn token(claims: &Value) -> String {
+pub(crate) fn token(claims: &Value) -> String {
     signed(TestKey::One, "RS256", r#"{"alg":"RS256","kid":"one","typ":"at+jwt"}"#, &claims.to_string())
 }
 
 /// The key set of these keys.
-pub(in crate::auth) fn key_set(keys: &[(TestKey, &str)]) -> String {
+pub(crate) fn key_set(keys: &[(TestKey, &str)]) -> String {
     json!({ "keys": keys.iter().map(|(key, kid)| key.jwk(kid)).collect::<Vec<_>>() }).to_string()
 }

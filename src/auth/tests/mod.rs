@@ -1,5 +1,5 @@
 //! Tests of the whole of `auth`: tokens that are really signed, and key sets that really come over a socket.
 
-pub(super) mod issuer;
+pub(crate) mod issuer;
 mod tokens;
 mod stores;
