@@ -398,7 +398,10 @@ fn connections_to_the_server_are_used_again() {
     }
     assert_eq!(world.server.accepted(), 1);
     // One that was closed while it was idle is not used for a call that must not be made twice.
-    world.server.script(|call, stream| usual(call, stream) && false);
+    world.server.script(|call, stream| {
+        usual(call, stream);
+        false
+    });
     client.send(request("POST", "/mcp", &[("Authorization", &token)], &call_of("echo"))).answer().unwrap();
     wait_until("it is closed", || world.server.connections() == 0);
     std::thread::sleep(Duration::from_millis(300));

@@ -59,10 +59,6 @@ impl World {
         self.addr
     }
 
-    pub fn proxy(&self) -> &Proxy {
-        self.proxy.as_ref().unwrap()
-    }
-
     /// A good token without scopes.
     pub fn token(&self) -> Token {
         Token::new(&self.issuer.url, RESOURCE, self.clock.now().0)
