@@ -102,7 +102,7 @@ pub const JWKS_STALE_SECONDS_MAX: i64 = 24 * 60 * 60;
 pub const JWKS_LOG_SECONDS: i64 = 300;
 /// How long a request waits for a key set that is on its way.
 pub const JWKS_WAIT_MAX: Duration = Duration::from_secs(3);
-/// Requests that may wait for a key set at one time; each holds a worker.
+/// Requests that may wait for the keys of one issuer at one time; each holds a worker.
 pub const JWKS_WAITERS_MAX: usize = 2;
 
 /// How long a browser may remember a preflight, in seconds; Chromium caps it at two hours.

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::issuer::{TestKey, b64, key_set, signed, token};
-use super::tokens::{ISSUER, NOW, bearing, config, trusted, with};
+use super::issuer::{ISSUER, NOW, TestKey, b64, bearing, config, key_set, signed, token, trusted, with};
 use crate::auth::fault::TokenFault;
 use crate::auth::keys::{KeyStore, Newer, StartFault};
 use crate::auth::{AuthError, Authenticator, Denied};
@@ -231,7 +230,6 @@ fn a_thousand_unknown_keys_cause_a_handful_of_fetches() {
 #[test]
 fn a_silent_issuer_holds_few_requests_and_not_for_long() {
     let gate = Arc::new(Mutex::new(()));
-    let held = gate.lock().unwrap();
     let inner = Arc::clone(&gate);
     let body = key_set(&[(TestKey::One, "one")]);
     let idp = Idp::start(move |_| {
@@ -239,6 +237,7 @@ fn a_silent_issuer_holds_few_requests_and_not_for_long() {
         Some((200, String::new(), body.clone()))
     });
     let bench = Bench::at(&idp.url);
+    let held = gate.lock().unwrap();
     let good = lasting(TestKey::One, "one", "alice");
     let started = Instant::now();
     let results: Vec<(u16, Duration)> = thread::scope(|scope| {

@@ -4,78 +4,21 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::issuer::{TestKey, b64, key_set, signed, token};
+use super::issuer::{
+    AUDIENCE, ISSUER, NOW, TestKey, b64, bearing, config, good, key_set, request, signed, token, trusted,
+    with,
+};
 use crate::auth::fault::{Near, Part, Shown, TokenFault};
 use crate::auth::jwks::{KeySet, Unusable};
 use crate::auth::keys::KeyStore;
 use crate::auth::scope::{CallSubject, ScopeSet};
 use crate::auth::{AuthError, Authenticator, Denied, Principal, json as reader};
-use crate::clock::{Clock, Timestamp};
-use crate::config::{
-    Algorithm, BaseUrl, Config, Cors, Issuer, Limits, Mcp20250326, Paths, PublicUrl, Resource, RuleSubject,
-    ScopeRule, ScopeRules, TokenTypePolicy, Upstream,
-};
-use crate::edge::http1::Incoming;
+use crate::clock::Clock;
+use crate::config::{Algorithm, Config, Mcp20250326, RuleSubject, ScopeRule, ScopeRules, TokenTypePolicy};
 use crate::limits::{NUMERIC_DATE_MAX, TOKEN_HEADER_BYTES_MAX};
 use crate::log::{Level, Log};
 
-pub(super) const NOW: Timestamp = Timestamp(1_800_000_000);
-pub(super) const ISSUER: &str = "https://idp.example/realms/a";
 const OTHER: &str = "https://other.example";
-const AUDIENCE: &str = "https://mcp.example/mcp";
-
-pub(super) fn config(issuers: Vec<Issuer>) -> Config {
-    Config {
-        listen: ([127, 0, 0, 1], 0).into(),
-        public: PublicUrl { scheme: "https".into(), authority: "mcp.example".into(), prefix: String::new() },
-        paths: Paths { streamable_http: "/mcp".into(), sse: "/sse".into(), messages: "/messages/".into() },
-        upstream: Upstream::Http {
-            base: BaseUrl { tls: false, host: "127.0.0.1".into(), port: 1, prefix: String::new() },
-            first_byte_timeout: std::time::Duration::from_secs(1),
-            authorization: None,
-        },
-        resource: Resource {
-            identifier: AUDIENCE.into(),
-            authorization_servers: vec![ISSUER.into()],
-            scopes_supported: ScopeSet::default(),
-            bearer_methods_supported: vec!["header".into()],
-            jwks_uri: None,
-            extra: Vec::new(),
-        },
-        issuers,
-        scopes: ScopeRules::default(),
-        cors: Cors::default(),
-        allowed_hosts: Vec::new(),
-        leeway_seconds: 60,
-        token_type: TokenTypePolicy::Compatible,
-        required_claims: Vec::new(),
-        mcp_2025_03_26: Mcp20250326::Strict,
-        identity_headers: false,
-        session_key: None,
-        ca_file: None,
-        limits: Limits::default(),
-        log_level: Level::Debug,
-        log_format: crate::log::Format::Text,
-    }
-}
-
-pub(super) fn trusted(issuer: &str) -> Issuer {
-    Issuer {
-        issuer: issuer.into(),
-        jwks_uri: None,
-        audiences: vec![AUDIENCE.into(), "Client-1".into()],
-        algorithms: vec![Algorithm::Rs256, Algorithm::Rs384],
-    }
-}
-
-pub(super) fn request(fields: &str) -> Incoming {
-    let head = format!("GET /mcp HTTP/1.1\r\nHost: mcp.example\r\n{fields}\r\n");
-    Incoming::parse(head.as_bytes(), [127, 0, 0, 1].into(), 0).unwrap().unwrap().0
-}
-
-pub(super) fn bearing(token: &str) -> Incoming {
-    request(&format!("Authorization: Bearer {token}\r\n"))
-}
 
 fn authenticator(change: impl FnOnce(&mut Config)) -> (Authenticator, Log) {
     let mut config = config(vec![trusted(ISSUER), trusted(OTHER)]);
@@ -88,23 +31,6 @@ fn authenticator(change: impl FnOnce(&mut Config)) -> (Authenticator, Log) {
     ];
     let keys = KeyStore::of_sets(sets, &Clock::fixed(NOW), &log);
     (Authenticator::new(&config, Arc::new(keys), log.clone()), log)
-}
-
-fn good() -> Value {
-    json!({
-        "iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "client_id": "app", "scope": "a b",
-        "iat": NOW.0 - 10, "exp": NOW.0 + 300, "jti": "1"
-    })
-}
-
-/// The good claims with one more, or another; `Value::Null` takes it away.
-pub(super) fn with(name: &str, value: impl Into<Value>) -> Value {
-    let mut claims = good();
-    match value.into() {
-        Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
-        value => claims[name] = value,
-    }
-    claims
 }
 
 fn verdict(auth: &Authenticator, token: &str) -> Result<Arc<Principal>, TokenFault> {
