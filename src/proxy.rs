@@ -113,11 +113,24 @@ impl Proxy {
     /// # Errors
     /// [`StartError`]
     pub fn start(config: Config, clock: Clock, log: Log) -> Result<Self, StartError> {
+        let listener =
+            TcpListener::bind(config.listen).map_err(|err| StartError::Listen(config.listen, err))?;
+        Self::start_on(listener, config, clock, log)
+    }
+
+    /// As [`Proxy::start`], on a listener that is there already; `listen` of the configuration is not looked at.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn start_on(
+        listener: TcpListener,
+        config: Config,
+        clock: Clock,
+        log: Log,
+    ) -> Result<Self, StartError> {
         let Upstream::Http { base, first_byte_timeout, authorization } = config.upstream.clone() else {
             return Err(StartError::Stdio);
         };
-        let listener =
-            TcpListener::bind(config.listen).map_err(|err| StartError::Listen(config.listen, err))?;
         let bound = listener.local_addr().map_err(|err| StartError::Listen(config.listen, err))?;
         let roots = root_store(config.ca_file.as_deref()).map_err(StartError::Roots)?;
         let pool = Pool::start(&base, roots, &log).map_err(StartError::Pool)?;
