@@ -7,3 +7,4 @@ mod engine;
 mod attacks;
 mod tokens;
 mod relaying;
+mod tls;
