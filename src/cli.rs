@@ -1,1 +1,412 @@
-//! (to come)
+//! The command line: its flags, its help, its exit codes, and what the person at the terminal reads.
+//!
+//! Standard output is for what was asked for (`--help`, `--version`, `--check`), standard error for everything else.
+//! Nothing here serves: [`run`] decides which of `proxy` and `local` does.
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::{Config, LoadError, Note, NoteKind, Overrides, Upstream};
+use crate::log::{Format, Level, Log};
+use crate::proxy::StartError;
+use crate::{local, proxy};
+
+/// What `--help` says.
+pub const HELP: &str = "\
+Puts OAuth 2.1 authorization in front of an MCP server: every request needs a token that was
+issued for it, or it never reaches the server.
+
+Usage: openmcpauthproxy [OPTIONS]
+
+Options:
+      --config PATH  Read the configuration from PATH [default: ./config.yaml]
+      --check        Check the configuration, tell everything that is wrong or guessed, and exit
+      --local        Try it out: a proxy, an authorization server and an MCP server in one,
+                     on loopback, without a configuration or a network
+      --debug        Log more
+      --demo         Use the organisation in the section `demo` (not served yet)
+      --asgardeo     Use the organisation in the section `asgardeo` (not served yet)
+      --stdio        Start the MCP server as a subprocess (not served yet)
+  -V, --version      Print the version and exit
+  -h, --help         Print this and exit
+
+Exit codes:
+  0  it did what was asked: stopped by a signal, or nothing wrong in the file
+  1  it could not start, or failed while it ran
+  2  a flag or the configuration is wrong
+
+To see it work, paste this:
+  openmcpauthproxy --local
+";
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exit {
+    /// It did what was asked.
+    Done,
+    /// It could not start, or failed while it ran.
+    Failed,
+    /// A flag or the configuration is wrong.
+    Wrong,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Wrong => 2,
+        })
+    }
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Cli {
+    /// `--help`
+    Help,
+    /// `--version`
+    Version,
+    /// `--check`
+    Check(Args),
+    /// `--local`
+    Local(Args),
+    /// None of these.
+    Serve(Args),
+}
+
+/// What goes with it.
+#[derive(Clone, Debug)]
+pub struct Args {
+    /// `--config`
+    pub config: PathBuf,
+    /// The flags that change the configuration.
+    pub overrides: Overrides,
+}
+
+/// What is wrong with the command line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum UsageError {
+    /// Something that is no flag of ours.
+    Unknown(OsString),
+    /// `--config` without a path, or with another flag where the path should be.
+    NoPath,
+    /// `--config` more than once.
+    TwoPaths,
+    /// Two flags that ask for different things.
+    Together(&'static str, &'static str),
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(argument) => write!(f, "unknown argument {:?}", argument.to_string_lossy()),
+            Self::NoPath => f.write_str("--config needs a path"),
+            Self::TwoPaths => f.write_str("--config is given twice"),
+            Self::Together(one, other) => write!(f, "{one} and {other} exclude each other"),
+        }
+    }
+}
+
+impl Error for UsageError {}
+
+/// Why the program ends early.
+#[derive(Debug)]
+pub enum Fatal {
+    /// The command line is wrong.
+    Usage(UsageError),
+    /// The configuration is wrong or missing.
+    Load(LoadError),
+    /// A flag or setting that this version refuses.
+    NotServed(&'static str),
+    /// Serving failed.
+    Start(StartError),
+}
+
+impl Fatal {
+    /// The exit code that goes with it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) | Self::Load(_) | Self::NotServed(_) => Exit::Wrong,
+            Self::Start(_) => Exit::Failed,
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage(_) => Some("openmcpauthproxy --help lists the flags".into()),
+            Self::Load(error) => error.hint(),
+            Self::NotServed(_) | Self::Start(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(error) => error.fmt(f),
+            Self::Load(error) => error.fmt(f),
+            Self::NotServed(what) => write!(f, "{what} is not served by this version"),
+            Self::Start(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for Fatal {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // Display already is the inner error's, so the chain goes on below it.
+        match self {
+            Self::Usage(error) => error.source(),
+            Self::Load(error) => error.source(),
+            Self::NotServed(_) => None,
+            Self::Start(error) => error.source(),
+        }
+    }
+}
+
+/// Reads the command line, the program's own name first.
+///
+/// # Errors
+/// When it holds anything that is not in [`HELP`].
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, UsageError> {
+    let mut words = Vec::new();
+    for word in args.into_iter().skip(1) {
+        // pico-args takes values only as words of their own.
+        match word.to_str().and_then(|word| word.strip_prefix("--config=")) {
+            Some(path) => words.extend(["--config".into(), path.into()]),
+            None => words.push(word),
+        }
+    }
+    let mut args = pico_args::Arguments::from_vec(words);
+    let mut path = None;
+    loop {
+        let keep = |text: &OsStr| Ok::<_, std::convert::Infallible>(text.to_owned());
+        match args.opt_value_from_os_str("--config", keep) {
+            Ok(None) => break,
+            Ok(Some(_)) if path.is_some() => return Err(UsageError::TwoPaths),
+            Ok(Some(text)) if !text.is_empty() && !text.as_encoded_bytes().starts_with(b"--") => {
+                path = Some(text);
+            }
+            Ok(Some(_)) | Err(_) => return Err(UsageError::NoPath),
+        }
+    }
+    let mut flag = |names: [&'static str; 2]| {
+        let mut given = false;
+        while args.contains(names) {
+            given = true;
+        }
+        given
+    };
+    let (help, version) = (flag(["-h", "--help"]), flag(["-V", "--version"]));
+    let mut long = |name: &'static str| {
+        let mut given = false;
+        while args.contains(name) {
+            given = true;
+        }
+        given
+    };
+    let (check, local) = (long("--check"), long("--local"));
+    let overrides = Overrides {
+        debug: long("--debug"),
+        stdio: long("--stdio"),
+        demo: long("--demo"),
+        asgardeo: long("--asgardeo"),
+    };
+    if let Some(word) = args.finish().into_iter().next() {
+        return Err(UsageError::Unknown(word));
+    }
+    if help {
+        return Ok(Cli::Help);
+    }
+    if version {
+        return Ok(Cli::Version);
+    }
+    let from_file = path.is_some() || overrides.stdio || overrides.demo || overrides.asgardeo;
+    if overrides.demo && overrides.asgardeo {
+        return Err(UsageError::Together("--demo", "--asgardeo"));
+    }
+    if check && local {
+        return Err(UsageError::Together("--check", "--local"));
+    }
+    if local && from_file {
+        return Err(UsageError::Together("--local", "a configuration"));
+    }
+    let args = Args { config: path.unwrap_or_else(|| "config.yaml".into()).into(), overrides };
+    Ok(match (check, local) {
+        (true, _) => Cli::Check(args),
+        (_, true) => Cli::Local(args),
+        _ => Cli::Serve(args),
+    })
+}
+
+/// Does what the command line asks for, until it is done.
+///
+/// # Errors
+/// With what ended it, for [`report`].
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
+    match parse(args).map_err(Fatal::Usage)? {
+        Cli::Help => print(HELP),
+        Cli::Version => print(concat!("openmcpauthproxy ", env!("CARGO_PKG_VERSION"), "\n")),
+        Cli::Check(args) => {
+            let (config, notes) = Config::load(&args.config, &args.overrides).map_err(Fatal::Load)?;
+            print(&summary(&args, &config, &notes));
+        }
+        Cli::Local(args) => {
+            let level = if args.overrides.debug { Level::Debug } else { Level::Info };
+            local::serve(Log::to_stderr(level, Format::Text)).map_err(Fatal::Start)?;
+        }
+        Cli::Serve(args) => serve(&args)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn serve(args: &Args) -> Result<(), Fatal> {
+    for (given, what) in [
+        (args.overrides.demo, "--demo"),
+        (args.overrides.asgardeo, "--asgardeo"),
+        (args.overrides.stdio, "--stdio"),
+    ] {
+        if given {
+            return Err(Fatal::NotServed(what));
+        }
+    }
+    let (config, notes) = Config::load(&args.config, &args.overrides).map_err(Fatal::Load)?;
+    if matches!(config.upstream, Upstream::Stdio { .. }) {
+        return Err(Fatal::NotServed("transport_mode: stdio"));
+    }
+    let log = Log::to_stderr(config.log_level, config.log_format);
+    for note in &notes {
+        note.log(&log);
+    }
+    let served = proxy::serve(config, log.clone());
+    log.flush();
+    served.map_err(Fatal::Start)
+}
+
+/// Tells on standard error why the program ends, with every cause and what to do.
+#[expect(
+    clippy::print_stderr,
+    reason = "the log may not exist yet, and this is for the person who started it"
+)]
+pub fn report(fatal: &Fatal) -> Exit {
+    let mut text = format!("error: {fatal}");
+    let mut cause = fatal.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    if let Some(hint) = fatal.hint() {
+        let _ = write!(text, "\nhint: {hint}");
+    }
+    eprintln!("{text}");
+    fatal.exit()
+}
+
+/// What `--check` says about a file without problems.
+fn summary(args: &Args, config: &Config, notes: &[Note]) -> String {
+    let mut out = format!("{} has no problems\n", args.config.display());
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(out, "  {name:<12}{value}");
+    };
+    line("listens on", &config.listen.to_string());
+    for path in [&config.paths.streamable_http, &config.paths.sse] {
+        line("clients use", &config.public.join(path));
+    }
+    match &config.upstream {
+        Upstream::Http { base, .. } => {
+            let scheme = if base.tls { "https" } else { "http" };
+            line("protects", &format!("{scheme}://{}{}", base.authority(), base.prefix));
+        }
+        Upstream::Stdio { .. } => line("protects", "a subprocess (not served by this version)"),
+    }
+    for issuer in &config.issuers {
+        line("tokens from", &issuer.issuer);
+        line("  keys", issuer.jwks_uri.as_deref().unwrap_or("found by discovery"));
+        line("  meant for", &issuer.audiences.join(", "));
+    }
+    for (kind, title) in [
+        (NoteKind::Warning, "warnings"),
+        (NoteKind::Guess, "guessed, since the file does not say"),
+        (NoteKind::Ignored, "without effect"),
+    ] {
+        let mut some = notes.iter().filter(|note| note.kind == kind).peekable();
+        if some.peek().is_some() {
+            let _ = writeln!(out, "{title}:");
+        }
+        for note in some {
+            let _ = writeln!(out, "  {note}\n    hint: {}", note.hint);
+        }
+    }
+    out
+}
+
+/// Standard output. A reader that has gone away, as `head` does, is no fault.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(line: &str) -> Result<String, UsageError> {
+        let words = std::iter::once("openmcpauthproxy").chain(line.split_whitespace()).map(OsString::from);
+        parse(words).map(|cli| match cli {
+            Cli::Help => "help".into(),
+            Cli::Version => "version".into(),
+            Cli::Check(args) => format!("check {}", args.config.display()),
+            Cli::Local(args) => format!("local {}", args.overrides.debug),
+            Cli::Serve(Args { config, overrides: o }) => {
+                format!("{} {} {} {} {}", config.display(), o.debug, o.stdio, o.demo, o.asgardeo)
+            }
+        })
+    }
+
+    #[test]
+    fn every_flag_is_read_and_nothing_else() {
+        let unknown = |word: &str| Err(UsageError::Unknown(word.into()));
+        for (line, meant) in [
+            ("", Ok("config.yaml false false false false")),
+            ("--debug --debug --stdio", Ok("config.yaml true true false false")),
+            ("--demo --config /a.yaml", Ok("/a.yaml false false true false")),
+            ("--config=b.yaml --asgardeo", Ok("b.yaml false false false true")),
+            ("--check", Ok("check config.yaml")),
+            ("--check --config c", Ok("check c")),
+            ("--local --debug", Ok("local true")),
+            ("-h --check", Ok("help")),
+            ("--version", Ok("version")),
+            ("-V", Ok("version")),
+            ("--chekc", unknown("--chekc")),
+            ("config.yaml", unknown("config.yaml")),
+            ("--", unknown("--")),
+            ("--help --x", unknown("--x")),
+            ("--config", Err(UsageError::NoPath)),
+            ("--config --check", Err(UsageError::NoPath)),
+            ("--config=", Err(UsageError::NoPath)),
+            ("--config a --config b", Err(UsageError::TwoPaths)),
+            ("--local --check", Err(UsageError::Together("--check", "--local"))),
+            ("--local --config a", Err(UsageError::Together("--local", "a configuration"))),
+            ("--demo --asgardeo", Err(UsageError::Together("--demo", "--asgardeo"))),
+        ] {
+            assert_eq!(shown(line), meant.map(str::to_owned), "{line}");
+        }
+    }
+
+    /// Style of the help: every flag that is read stands in it, and its last line works when pasted.
+    #[test]
+    fn the_help_ends_with_a_command() {
+        for flag in ["config", "check", "local", "debug", "demo", "asgardeo", "stdio", "version", "help"] {
+            assert!(HELP.contains(&format!("--{flag}")), "{flag}");
+        }
+        assert!(HELP.ends_with("  openmcpauthproxy --local\n"));
+        assert!(HELP.lines().all(|line| line.len() <= 100));
+    }
+}

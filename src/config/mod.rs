@@ -1,9 +1,23 @@
 //! What the program relies on: configuration that has been checked, each value in a type of its own.
 //!
+//! ```text
+//! text ─ tree.rs ─▶ Node ─ section.rs, file.rs ─▶ File ─ resolve.rs, trust.rs, scopes.rs ─▶ Config
+//!                             what was written               what it means
+//!                    └────────────── problem.rs: every Problem and Note ──────────────┘
+//! ```
+//!
 //! [`file::File`] is the shape of `config.yaml`, word for word; turning it into a [`Config`] is the only place where
-//! configuration can be wrong, and it reports everything that is wrong at once.
+//! configuration can be wrong, and it reports everything that is wrong at once. `load.rs` walks that line.
 
 pub mod file;
+pub mod tree;
+mod load;
+mod problem;
+mod resolve;
+mod scopes;
+mod section;
+mod trust;
+mod url;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +26,10 @@ use std::time::Duration;
 use crate::auth::scope::{Scope, ScopeSet};
 use crate::log;
 use crate::secret::Secret;
+
+pub use load::{Outside, Overrides};
+pub use problem::{LoadError, Note, NoteKind, Problem};
+pub use section::Placed;
 
 /// Everything that the program was told.
 #[derive(Clone, Debug)]
