@@ -479,7 +479,7 @@ mod tests {
         for (text, line, says) in [
             ("a: [1,\nb: 2\n", Some(3), "did not find expected"),
             ("a: 1\n b: 2\n", Some(2), "mapping values are not allowed"),
-            ("a: 1\n\tb: 2\n", Some(2), "found character that cannot start any token"),
+            ("a: 1\n\tb: 2\n", Some(2), "found a tab character"),
             ("a: *nowhere\n", Some(1), "unknown anchor"),
             ("a: 1\n---\nb: 2\n", None, "more than one document"),
             ("{[1]: 2}", Some(1), "a key is a list"),
