@@ -260,7 +260,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
         }
         Cli::Local(args) => {
             let level = if args.overrides.debug { Level::Debug } else { Level::Info };
-            local::serve(Log::to_stderr(level, Format::Text)).map_err(Fatal::Start)?;
+            local::serve(&Log::to_stderr(level, Format::Text)).map_err(Fatal::Start)?;
         }
         Cli::Serve(args) => serve(&args)?,
     }

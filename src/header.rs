@@ -30,6 +30,8 @@ pub const CONNECTION: &str = "connection";
 pub const CONTENT_ENCODING: &str = "content-encoding";
 /// `Content-Length` (RFC 9110 section 8.6).
 pub const CONTENT_LENGTH: &str = "content-length";
+/// `Content-Security-Policy` (Content Security Policy level 3).
+pub const CONTENT_SECURITY_POLICY: &str = "content-security-policy";
 /// `Content-Type` (RFC 9110 section 8.3).
 pub const CONTENT_TYPE: &str = "content-type";
 /// `Cookie` (RFC 6265 section 5.4).
@@ -58,6 +60,8 @@ pub const MCP_PROTOCOL_VERSION: &str = "mcp-protocol-version";
 pub const MCP_SESSION_ID: &str = "mcp-session-id";
 /// `Origin` (RFC 6454 section 7).
 pub const ORIGIN: &str = "origin";
+/// `Referrer-Policy` (Referrer Policy).
+pub const REFERRER_POLICY: &str = "referrer-policy";
 /// `Retry-After` (RFC 9110 section 10.2.3).
 pub const RETRY_AFTER: &str = "retry-after";
 /// `Transfer-Encoding` (RFC 9112 section 6.1).
@@ -70,6 +74,8 @@ pub const WWW_AUTHENTICATE: &str = "www-authenticate";
 pub const X_ACCEL_BUFFERING: &str = "x-accel-buffering";
 /// `X-Content-Type-Options` (Fetch standard).
 pub const X_CONTENT_TYPE_OPTIONS: &str = "x-content-type-options";
+/// `X-Frame-Options` (HTML standard).
+pub const X_FRAME_OPTIONS: &str = "x-frame-options";
 
 /// `Accept-Encoding` (RFC 9110 section 12.5.3).
 pub const ACCEPT_ENCODING: &str = "accept-encoding";

@@ -125,6 +125,29 @@ pub const CONFIG_SECONDS_MAX: u64 = 86_400;
 /// Log text that waits for a slow reader of standard error, in bytes. Beyond it lines are dropped and counted.
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 
+/// `--local`: most clients, waiting requests, codes or refresh tokens that its authorization server remembers.
+pub const LOCAL_ENTRIES_MAX: usize = 1000;
+/// `--local`: most parameters of one form.
+pub const LOCAL_PARAMETERS_MAX: usize = 64;
+/// `--local`: largest body that its authorization server reads, in bytes.
+pub const LOCAL_FORM_BYTES_MAX: usize = 64 * 1024;
+/// `--local`: longest value that a client may have repeated to it, such as `state`, in bytes.
+pub const LOCAL_VALUE_BYTES_MAX: usize = 2048;
+/// `--local`: most redirect URIs of one client.
+pub const LOCAL_REDIRECTS_MAX: usize = 16;
+/// `--local`: a consent page waits for its decision so long, in seconds.
+pub const LOCAL_CONSENT_SECONDS: i64 = 600;
+/// `--local`: an authorization code is good for so long, in seconds (RFC 6749 section 4.1.2: at most ten minutes).
+pub const LOCAL_CODE_SECONDS: i64 = 60;
+/// `--local`: an access token is good for so long, in seconds: short enough that a client's refresh is seen at work.
+pub const LOCAL_TOKEN_SECONDS: i64 = 600;
+/// `--local`: a client and its refresh tokens are remembered for so long, in seconds.
+pub const LOCAL_LOGIN_SECONDS: i64 = 24 * 3600;
+/// `--local`: most sessions, and most open event streams, that its MCP server remembers.
+pub const LOCAL_SESSIONS_MAX: usize = 256;
+/// `--local`: most calls that count at one time; each has a thread.
+pub const LOCAL_COUNTS_MAX: usize = 32;
+
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX, "a token must fit into a head");
 const _: () = assert!(TOKEN_HEADER_BYTES_MAX < TOKEN_BYTES_MAX, "the header is a part of the token");
 const _: () = assert!(JWKS_RETRY_SECONDS <= JWKS_COOLDOWN_SECONDS, "a retry comes sooner than a refetch");

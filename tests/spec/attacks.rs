@@ -293,12 +293,16 @@ fn connections_over_the_cap_are_told_so() {
     let answer = engine.raw().answer().unwrap();
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
     drop(held);
+    // Their places are free once the engine has seen them go.
+    wait_until("there is room", || engine.connections() == 0);
     nothing_left(&engine);
     let engine = Engine::start(|settings| settings.connections_per_address = Some(3));
     let held: Vec<Raw> = (0..3).map(|_| engine.raw()).collect();
     wait_until("all are counted", || engine.connections() == 3);
     assert_eq!(engine.raw().answer().unwrap().status, 503);
     drop(held);
+    // Their places are free once the engine has seen them go.
+    wait_until("there is room", || engine.connections() == 0);
     nothing_left(&engine);
 }
 
