@@ -7,6 +7,7 @@ use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ Options:
       --check        Check the configuration, tell everything that is wrong or guessed, and exit
       --local        Try it out: a proxy, an authorization server and an MCP server in one,
                      on loopback, without a configuration or a network
+      --listen ADDR  With --local: listen on this address of loopback [default: 127.0.0.1:8080,
+                     or a free port where that is taken]
       --debug        Log more
       --demo         Use the organisation in the section `demo` (not served yet)
       --asgardeo     Use the organisation in the section `asgardeo` (not served yet)
@@ -42,6 +45,9 @@ Exit codes:
 To see it work, paste this:
   openmcpauthproxy --local
 ";
+
+const CONFIG: &str = "--config";
+const LISTEN: &str = "--listen";
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -84,6 +90,8 @@ pub enum Cli {
 pub struct Args {
     /// `--config`
     pub config: PathBuf,
+    /// `--listen`
+    pub listen: Option<SocketAddr>,
     /// The flags that change the configuration.
     pub overrides: Overrides,
 }
@@ -93,10 +101,14 @@ pub struct Args {
 pub enum UsageError {
     /// Something that is no flag of ours.
     Unknown(OsString),
-    /// `--config` without a path, or with another flag where the path should be.
-    NoPath,
-    /// `--config` more than once.
-    TwoPaths,
+    /// A flag without its value, or with another flag where the value should be.
+    NoValue(&'static str),
+    /// A flag with a value more than once.
+    Twice(&'static str),
+    /// `--listen` with something else than an address and a port.
+    NoAddress,
+    /// `--listen` without `--local`.
+    ListenAlone,
     /// Two flags that ask for different things.
     Together(&'static str, &'static str),
 }
@@ -105,8 +117,12 @@ impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(argument) => write!(f, "unknown argument {:?}", argument.to_string_lossy()),
-            Self::NoPath => f.write_str("--config needs a path"),
-            Self::TwoPaths => f.write_str("--config is given twice"),
+            Self::NoValue(flag) => write!(f, "{flag} needs a value"),
+            Self::Twice(flag) => write!(f, "{flag} is given twice"),
+            Self::NoAddress => f.write_str("--listen needs an address and a port, such as 127.0.0.1:8080"),
+            Self::ListenAlone => f.write_str(
+                "--listen is for --local; otherwise the configuration has listen_address and listen_port",
+            ),
             Self::Together(one, other) => write!(f, "{one} and {other} exclude each other"),
         }
     }
@@ -132,7 +148,9 @@ impl Fatal {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Load(_) | Self::NotServed(_) => Exit::Wrong,
+            Self::Usage(_) | Self::Load(_) | Self::NotServed(_) | Self::Start(StartError::NotLoopback(_)) => {
+                Exit::Wrong
+            }
             Self::Start(_) => Exit::Failed,
         }
     }
@@ -143,7 +161,8 @@ impl Fatal {
         match self {
             Self::Usage(_) => Some("openmcpauthproxy --help lists the flags".into()),
             Self::Load(error) => error.hint(),
-            Self::NotServed(_) | Self::Start(_) => None,
+            Self::NotServed(_) => None,
+            Self::Start(error) => Some(error.hint().into()),
         }
     }
 }
@@ -179,24 +198,18 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, UsageError
     let mut words = Vec::new();
     for word in args.into_iter().skip(1) {
         // pico-args takes values only as words of their own.
-        match word.to_str().and_then(|word| word.strip_prefix("--config=")) {
-            Some(path) => words.extend(["--config".into(), path.into()]),
+        let split = word.to_str().and_then(|word| word.split_once('='));
+        match split.filter(|(flag, _)| [CONFIG, LISTEN].contains(flag)) {
+            Some((flag, value)) => words.extend([flag.into(), value.into()]),
             None => words.push(word),
         }
     }
     let mut args = pico_args::Arguments::from_vec(words);
-    let mut path = None;
-    loop {
-        let keep = |text: &OsStr| Ok::<_, std::convert::Infallible>(text.to_owned());
-        match args.opt_value_from_os_str("--config", keep) {
-            Ok(None) => break,
-            Ok(Some(_)) if path.is_some() => return Err(UsageError::TwoPaths),
-            Ok(Some(text)) if !text.is_empty() && !text.as_encoded_bytes().starts_with(b"--") => {
-                path = Some(text);
-            }
-            Ok(Some(_)) | Err(_) => return Err(UsageError::NoPath),
-        }
-    }
+    let (path, listen) = (value(&mut args, CONFIG)?, value(&mut args, LISTEN)?);
+    let listen = match listen {
+        None => None,
+        Some(text) => Some(text.to_str().and_then(|text| text.parse().ok()).ok_or(UsageError::NoAddress)?),
+    };
     let mut flag = |names: [&'static str; 2]| {
         let mut given = false;
         while args.contains(names) {
@@ -238,12 +251,31 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, UsageError
     if local && from_file {
         return Err(UsageError::Together("--local", "a configuration"));
     }
-    let args = Args { config: path.unwrap_or_else(|| "config.yaml".into()).into(), overrides };
+    if listen.is_some() && !local {
+        return Err(UsageError::ListenAlone);
+    }
+    let args = Args { listen, config: path.unwrap_or_else(|| "config.yaml".into()).into(), overrides };
     Ok(match (check, local) {
         (true, _) => Cli::Check(args),
         (_, true) => Cli::Local(args),
         _ => Cli::Serve(args),
     })
+}
+
+/// The value of `flag`, if it is given.
+fn value(args: &mut pico_args::Arguments, flag: &'static str) -> Result<Option<OsString>, UsageError> {
+    let keep = |text: &OsStr| Ok::<_, std::convert::Infallible>(text.to_owned());
+    let mut found = None;
+    loop {
+        match args.opt_value_from_os_str(flag, keep) {
+            Ok(None) => return Ok(found),
+            Ok(Some(_)) if found.is_some() => return Err(UsageError::Twice(flag)),
+            Ok(Some(text)) if !text.is_empty() && !text.as_encoded_bytes().starts_with(b"--") => {
+                found = Some(text);
+            }
+            Ok(Some(_)) | Err(_) => return Err(UsageError::NoValue(flag)),
+        }
+    }
 }
 
 /// Does what the command line asks for, until it is done.
@@ -260,7 +292,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
         }
         Cli::Local(args) => {
             let level = if args.overrides.debug { Level::Debug } else { Level::Info };
-            local::serve(&Log::to_stderr(level, Format::Text)).map_err(Fatal::Start)?;
+            local::serve(args.listen, &Log::to_stderr(level, Format::Text)).map_err(Fatal::Start)?;
         }
         Cli::Serve(args) => serve(&args)?,
     }
@@ -364,7 +396,7 @@ mod tests {
             Cli::Version => "version".into(),
             Cli::Check(args) => format!("check {}", args.config.display()),
             Cli::Local(args) => format!("local {}", args.overrides.debug),
-            Cli::Serve(Args { config, overrides: o }) => {
+            Cli::Serve(Args { config, overrides: o, .. }) => {
                 format!("{} {} {} {} {}", config.display(), o.debug, o.stdio, o.demo, o.asgardeo)
             }
         })
@@ -388,10 +420,14 @@ mod tests {
             ("config.yaml", unknown("config.yaml")),
             ("--", unknown("--")),
             ("--help --x", unknown("--x")),
-            ("--config", Err(UsageError::NoPath)),
-            ("--config --check", Err(UsageError::NoPath)),
-            ("--config=", Err(UsageError::NoPath)),
-            ("--config a --config b", Err(UsageError::TwoPaths)),
+            ("--config", Err(UsageError::NoValue("--config"))),
+            ("--config --check", Err(UsageError::NoValue("--config"))),
+            ("--config=", Err(UsageError::NoValue("--config"))),
+            ("--config a --config b", Err(UsageError::Twice("--config"))),
+            ("--local --listen 127.0.0.1:1", Ok("local false")),
+            ("--local --listen=[::1]:0", Ok("local false")),
+            ("--local --listen localhost", Err(UsageError::NoAddress)),
+            ("--listen 127.0.0.1:1", Err(UsageError::ListenAlone)),
             ("--local --check", Err(UsageError::Together("--check", "--local"))),
             ("--local --config a", Err(UsageError::Together("--local", "a configuration"))),
             ("--demo --asgardeo", Err(UsageError::Together("--demo", "--asgardeo"))),
@@ -403,7 +439,9 @@ mod tests {
     /// Style of the help: every flag that is read stands in it, and its last line works when pasted.
     #[test]
     fn the_help_ends_with_a_command() {
-        for flag in ["config", "check", "local", "debug", "demo", "asgardeo", "stdio", "version", "help"] {
+        for flag in
+            ["config", "check", "local", "listen", "debug", "demo", "asgardeo", "stdio", "version", "help"]
+        {
             assert!(HELP.contains(&format!("--{flag}")), "{flag}");
         }
         assert!(HELP.ends_with("  openmcpauthproxy --local\n"));

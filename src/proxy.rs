@@ -66,7 +66,9 @@ impl StartError {
             Self::Stdio => {
                 "start the server yourself and set transport_mode: streamable_http with its base_url"
             }
-            Self::NotLoopback(_) => "leave out listen_address, or write 127.0.0.1",
+            Self::NotLoopback(_) => {
+                "leave --listen out, or name an address of loopback, such as 127.0.0.1:8080"
+            }
         }
     }
 }

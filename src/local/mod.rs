@@ -47,15 +47,18 @@ pub struct Local {
 }
 
 impl Local {
-    /// Starts all three on loopback, the proxy on `port` or, when that is taken, on a free one.
+    /// Starts all three on loopback, the proxy on `listen` or, when none is given, on its usual port or a free one.
     ///
     /// # Errors
-    /// [`StartError`]
-    pub fn start(port: u16, log: &Log) -> Result<Self, StartError> {
+    /// [`StartError`], with [`StartError::NotLoopback`] for an address that others could reach.
+    pub fn start(listen: Option<SocketAddr>, log: &Log) -> Result<Self, StartError> {
         let system = StartError::System;
-        let (listener, side, behind) = (bind(port).or_else(|_| bind(0)), bind(0), bind(0));
-        let (listener, side, behind) =
-            (listener.map_err(system)?, side.map_err(system)?, behind.map_err(system)?);
+        let listener = match listen {
+            Some(addr) if !addr.ip().is_loopback() => return Err(StartError::NotLoopback(addr)),
+            Some(addr) => TcpListener::bind(addr).map_err(|err| StartError::Listen(addr, err))?,
+            None => bind(PORT).or_else(|_| bind(0)).map_err(system)?,
+        };
+        let (side, behind) = (bind(0).map_err(system)?, bind(0).map_err(system)?);
         let at = |listener: &TcpListener| listener.local_addr().map(|addr| format!("http://{addr}"));
         let origin = at(&listener).map_err(system)?;
         let (issuer_url, echo_url) = (at(&side).map_err(system)?, at(&behind).map_err(system)?);
@@ -142,8 +145,8 @@ impl Local {
 ///
 /// # Errors
 /// [`StartError`]
-pub fn serve(log: &Log) -> Result<(), StartError> {
-    let local = Local::start(PORT, log)?;
+pub fn serve(listen: Option<SocketAddr>, log: &Log) -> Result<(), StartError> {
+    let local = Local::start(listen, log)?;
     let welcome = local.welcome().map_err(StartError::System)?;
     let mut out = io::stdout().lock();
     // Whoever closed our standard output wants no text; the servers run all the same.

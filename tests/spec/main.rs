@@ -8,3 +8,4 @@ mod attacks;
 mod tokens;
 mod relaying;
 mod tls;
+mod local;
