@@ -187,6 +187,7 @@ impl Proxy {
 /// # Errors
 /// [`StartError`]
 pub fn serve(config: Config, log: Log) -> Result<(), StartError> {
+    let signal = StopSignal::watch().map_err(StartError::System)?;
     let loopback = config.listen.ip().is_loopback();
     let proxy = Proxy::start(config, Clock::system(), log.clone())?;
     let upstream = proxy.pool.authority().to_owned();
@@ -194,29 +195,41 @@ pub fn serve(config: Config, log: Log) -> Result<(), StartError> {
     if !loopback {
         log.warn("the listener is reachable from other hosts; tokens need TLS in front of it", &[]);
     }
-    wait_for_signal().map_err(StartError::System)?;
+    signal.wait();
     log.info("stopping", &[]);
     proxy.stop();
     Ok(())
 }
 
-/// Waits for SIGTERM or SIGINT, and arms the second one.
-///
-/// # Errors
-/// Where the system does not let us handle signals.
-pub fn wait_for_signal() -> io::Result<()> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let seen = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // Order matters: the second signal finds the flag that the first one set.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&seen))?;
-        signal_hook::flag::register(signal, Arc::clone(&seen))?;
+/// SIGTERM and SIGINT, noticed from the moment it is made, so that one which comes while the program starts still ends
+/// it in good order. A second signal ends it at once.
+pub struct StopSignal {
+    seen: Arc<AtomicBool>,
+    signals: signal_hook::iterator::Signals,
+}
+
+impl StopSignal {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// Where the system does not let us handle signals.
+    pub fn watch() -> io::Result<Self> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let seen = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // Order matters: the second signal finds the flag that the first one set.
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&seen))?;
+            signal_hook::flag::register(signal, Arc::clone(&seen))?;
+        }
+        Ok(Self { seen, signals: signal_hook::iterator::Signals::new([SIGINT, SIGTERM])? })
     }
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    if !seen.load(Ordering::Relaxed) {
-        let _ = signals.forever().next();
+
+    /// Waits for the first of them, which may have come already.
+    pub fn wait(mut self) {
+        if !self.seen.load(Ordering::Relaxed) {
+            let _ = self.signals.forever().next();
+        }
     }
-    Ok(())
 }
 
 /// What stands behind the engine.

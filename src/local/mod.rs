@@ -22,7 +22,7 @@ use crate::config::{Config, Limits, Outside, Overrides};
 use crate::edge::{Server, Settings};
 use crate::limits::LOCAL_FORM_BYTES_MAX;
 use crate::log::Log;
-use crate::proxy::{Proxy, StartError, wait_for_signal};
+use crate::proxy::{Proxy, StartError, StopSignal};
 use echo::Echo;
 use issuer::Issuer;
 
@@ -146,13 +146,14 @@ impl Local {
 /// # Errors
 /// [`StartError`]
 pub fn serve(listen: Option<SocketAddr>, log: &Log) -> Result<(), StartError> {
+    let signal = StopSignal::watch().map_err(StartError::System)?;
     let local = Local::start(listen, log)?;
     let welcome = local.welcome().map_err(StartError::System)?;
     let mut out = io::stdout().lock();
     // Whoever closed our standard output wants no text; the servers run all the same.
     let _ = out.write_all(welcome.as_bytes()).and_then(|()| out.flush());
     drop(out);
-    wait_for_signal().map_err(StartError::System)?;
+    signal.wait();
     local.stop();
     Ok(())
 }

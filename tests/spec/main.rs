@@ -9,3 +9,4 @@ mod tokens;
 mod relaying;
 mod tls;
 mod local;
+mod binary;
