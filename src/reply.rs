@@ -241,7 +241,7 @@ impl Refusal<'_> {
             Self::MethodNotAllowed(place) => reply.header(header::ALLOW, HeaderValue::fixed(place.allow())),
             // RFC 9110 section 15.5.16: a 415 says what would have been taken.
             Self::Client(ClientFault::ContentEncoding) => {
-                reply.header("accept-encoding", HeaderValue::fixed("identity"))
+                reply.header(header::ACCEPT_ENCODING, HeaderValue::fixed("identity"))
             }
             Self::Client(ClientFault::ContentType) => {
                 reply.header(header::ACCEPT, HeaderValue::fixed("application/json"))

@@ -10,3 +10,4 @@ mod relaying;
 mod tls;
 mod local;
 mod binary;
+mod tidy;

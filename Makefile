@@ -1,0 +1,41 @@
+# `make` lists what there is. Each target is a line or two that anyone could type.
+.DEFAULT_GOAL := help
+.PHONY: help build check test coverage e2e fuzz fmt lint deny release clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## Build the program, optimised: target/release/openmcpauthproxy
+	cargo build --release --locked
+
+check: ## Everything that must hold before a change lands, as CI runs it
+	.ci/run
+
+test: ## Run the tests
+	cargo test --locked
+
+coverage: ## Which lines the tests reach; needs cargo-llvm-cov
+	cargo llvm-cov --locked --summary-only
+
+e2e: ## Official SDK clients, a real OpenID provider and a real MCP server; needs Node 20 and Python 3.11
+	tests/e2e/run
+
+fuzz: ## Every fuzz target for a minute (FUZZ_SECONDS=60); needs a nightly toolchain
+	fuzz/run
+
+fmt: ## Put the code in its form
+	cargo fmt
+
+lint: ## Form and clippy, with warnings as errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+deny: ## The dependency rules; needs cargo-deny
+	cargo deny --locked check
+
+release: ## The smallest program, linked statically: target/<target>/dist/openmcpauthproxy
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist \
+		--target $$(rustc -vV | sed -n 's/^host: //p')
+
+clean: ## Remove what was built
+	cargo clean
