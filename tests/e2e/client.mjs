@@ -1,0 +1,132 @@
+// The official TypeScript SDK clients, doing the whole flow by themselves: 401, protected resource metadata,
+// authorization server metadata, registration, authorization, token, then tools.
+//
+//   node client.mjs 1|2 http|sse URL [--era legacy|modern]
+//
+// 1 is @modelcontextprotocol/sdk, 2 is @modelcontextprotocol/client. It prints one JSON line of what it saw.
+
+import assert from 'node:assert/strict';
+import { walk } from './walk.mjs';
+
+const REDIRECT = 'http://127.0.0.1:1/callback';
+const [generation, transportName, url] = process.argv.slice(2);
+const seen = { refused: 0, requests: [] };
+
+const library =
+  generation === '1'
+    ? {
+        ...(await import('@modelcontextprotocol/sdk/client/index.js')),
+        ...(await import('@modelcontextprotocol/sdk/client/streamableHttp.js')),
+        ...(await import('@modelcontextprotocol/sdk/client/sse.js')),
+        ...(await import('@modelcontextprotocol/sdk/client/auth.js')),
+      }
+    : await import('@modelcontextprotocol/client');
+
+/** Remembers what a client has to remember, and lets a person be walked through the pages. */
+class Memory {
+  get redirectUrl() {
+    return REDIRECT;
+  }
+  get clientMetadata() {
+    return {
+      client_name: `e2e ${generation}`,
+      redirect_uris: [REDIRECT],
+      grant_types: ['authorization_code', 'refresh_token'],
+      response_types: ['code'],
+      token_endpoint_auth_method: 'none',
+    };
+  }
+  state() {
+    return 'e2e-state';
+  }
+  clientInformation() {
+    return this.client;
+  }
+  saveClientInformation(client) {
+    this.client = client;
+  }
+  tokens() {
+    return this.saved;
+  }
+  saveTokens(tokens) {
+    this.saved = tokens;
+  }
+  async redirectToAuthorization(authorization) {
+    this.landed = await walk(authorization, REDIRECT);
+  }
+  saveCodeVerifier(verifier) {
+    this.verifier = verifier;
+  }
+  codeVerifier() {
+    return this.verifier;
+  }
+  saveDiscoveryState(state) {
+    this.discovery = state;
+  }
+  discoveryState() {
+    return this.discovery;
+  }
+}
+
+const memory = new Memory();
+
+const open = () => {
+  const options = {
+    authProvider: memory,
+    fetch: async (input, init) => {
+      const response = await fetch(input, init);
+      seen.requests.push(`${init?.method ?? 'GET'} ${new URL(String(input)).pathname} ${response.status}`);
+      if (response.status === 401) seen.refused += 1;
+      return response;
+    },
+  };
+  return transportName === 'sse'
+    ? new library.SSEClientTransport(new URL(url), options)
+    : new library.StreamableHTTPClientTransport(new URL(url), options);
+};
+const info = { name: 'e2e', version: '1' };
+const make = () => new library.Client(info, generation === '2' ? { versionNegotiation: { mode: 'auto' } } : {});
+
+async function connect() {
+  const first = open();
+  try {
+    await make().connect(first);
+    throw new Error('a client without a token was let in');
+  } catch (error) {
+    if (error?.name !== 'UnauthorizedError' && error?.constructor?.name !== 'UnauthorizedError') throw error;
+  }
+  const landed = memory.landed.searchParams;
+  assert.equal(landed.get('error'), null, memory.landed.href);
+  assert.equal(landed.get('state'), 'e2e-state');
+  await first.finishAuth(generation === '1' ? landed.get('code') : landed);
+  const client = make();
+  await client.connect(open());
+  return client;
+}
+
+const client = await connect();
+const tools = (await client.listTools()).tools.map((tool) => tool.name);
+assert.ok(tools.includes('echo') && tools.includes('count'), `${tools}`);
+const said = await client.callTool({ name: 'echo', arguments: { message: 'hé, world' } });
+assert.equal(said.content[0].text, 'hé, world');
+if (tools.includes('headers')) {
+  const names = (await client.callTool({ name: 'headers', arguments: {} })).content.map((c) => c.text).join(' ');
+  assert.match(names, /content-type/);
+  assert.doesNotMatch(names, /authorization|cookie/i, 'the token went on to the server');
+}
+let progress = 0;
+const countOptions = { onprogress: () => (progress += 1) };
+const count = { name: 'count', arguments: { to: 3 } };
+const counted =
+  generation === '1' ? await client.callTool(count, undefined, countOptions) : await client.callTool(count, countOptions);
+assert.match(counted.content[0].text, /counted to 3/);
+assert.ok(progress >= 2, `progress ${progress}`);
+const resource = await client.readResource({ uri: 'echo://about' });
+assert.match(resource.contents[0].text, /MCP server/);
+const prompt = await client.getPrompt({ name: 'greeting', arguments: { name: 'Ada' } });
+assert.match(prompt.messages[0].content.text, /Ada/);
+assert.ok(seen.refused >= 1, 'the first request was not refused');
+const version = client.getNegotiatedProtocolVersion?.() ?? client.transport?.protocolVersion;
+await client.close();
+console.log(JSON.stringify({ tools, progress, refused: seen.refused, version, scope: memory.saved.scope, token: memory.saved.access_token }));
+process.exit(0);

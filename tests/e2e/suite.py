@@ -1,0 +1,244 @@
+"""Starts real servers, a real identity provider and the proxy, and lets real clients log in and call.
+
+Everything listens on loopback, on free ports; every wait has an end; only what was started here is ended.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PROXY, NODE_DIR, CLIENT_PYTHON, SERVER_PYTHON = sys.argv[1:5]
+START_SECONDS = 20
+CASE_SECONDS = 90
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+class Started:
+    """A program of ours: its output goes to a file, and it ends with the block."""
+
+    def __init__(self, folder: pathlib.Path, name: str, command: list[str], ready: str | int):
+        self.log = folder / f"{name}.log"
+        self.name = name
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=NODE_DIR
+            )
+        until = time.monotonic() + START_SECONDS
+        while not self.is_ready(ready):
+            if self.process.poll() is not None or time.monotonic() > until:
+                self.stop()
+                raise RuntimeError(f"{name} did not start:\n{self.text()[-2000:]}")
+            time.sleep(0.05)
+
+    def is_ready(self, ready: str | int) -> bool:
+        if isinstance(ready, str):
+            return re.search(ready, self.text()) is not None
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", ready), 0.2):
+            return True
+        return False
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+
+def client(*command: str) -> dict:
+    done = subprocess.run(
+        command, cwd=NODE_DIR, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=CASE_SECONDS
+    )
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stderr + done.stdout)[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def typescript(generation: str, transport: str, url: str) -> dict:
+    return client("node", str(pathlib.Path(NODE_DIR) / "client.mjs"), generation, transport, url)
+
+
+def python(url: str, mode: str) -> dict:
+    return client(CLIENT_PYTHON, str(HERE / "client.py"), url, mode)
+
+
+def status(url: str, method: str = "GET", token: str | None = None, body: bytes | None = None) -> tuple[int, str]:
+    """The status and the challenge of one request."""
+    request = urllib.request.Request(url, data=body, method=method)
+    request.add_header("Accept", "application/json, text/event-stream")
+    if body is not None:
+        request.add_header("Content-Type", "application/json")
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers.get("WWW-Authenticate", "")
+
+
+class Suite:
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.running: list[Started] = []
+        self.failed = 0
+        self.passed = 0
+
+    def start(self, name: str, command: list[str], ready: str | int) -> Started:
+        started = Started(self.folder, name, command, ready)
+        self.running.append(started)
+        return started
+
+    def case(self, name: str, body, *args) -> dict | None:
+        began = time.monotonic()
+        try:
+            seen = body(*args)
+        except Exception as error:  # noqa: BLE001 - a failed case must not end the others
+            self.failed += 1
+            print(f"FAIL {name}: {error}", flush=True)
+            for started in self.running:
+                print(f"--- {started.name}\n{started.text()[-1500:]}", flush=True)
+            return None
+        self.passed += 1
+        told = {key: value for key, value in (seen or {}).items() if key in ("version", "progress", "scope")}
+        print(f"ok   {name} ({time.monotonic() - began:.1f} s) {told or ''}", flush=True)
+        return seen
+
+    def proxy(self, name: str, server_port: int, issuer: str, path: str) -> str:
+        port = free_port()
+        origin = f"http://127.0.0.1:{port}"
+        file = self.folder / f"{name}.yaml"
+        file.write_text(
+            f"""\
+proxy_base_url: {origin}
+listen_port: {port}
+base_url: http://127.0.0.1:{server_port}
+timeout_seconds: 20
+paths: {{ sse: /sse, messages: /messages/, streamable_http: /mcp }}
+protected_resource_metadata:
+  resource_identifier: {origin}{path}
+  audience: ["{origin}/mcp", "{origin}/sse"]
+  authorization_servers: ["{issuer}"]
+  scopes_supported:
+    - "tools/call":
+        - echo: mcp:echo
+        - shout: mcp:admin
+    - resources: mcp:read
+"""
+        )
+        checked = subprocess.run([PROXY, "--check", "--config", str(file)], capture_output=True, text=True, timeout=20)
+        assert checked.returncode == 0, checked.stderr
+        self.start(name, [PROXY, "--config", str(file)], port)
+        return origin
+
+    def refusals(self, origin: str, path: str, token: str) -> dict:
+        """What a stranger meets, on each method and path, and what a token for another place meets."""
+        ask = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+        for method, target, body in [
+            ("POST", "/mcp", ask), ("POST", "/messages/", ask), ("GET", path, None), ("GET", "/sse", None),
+            ("DELETE", "/mcp", None),
+        ]:
+            found, challenge = status(origin + target, method, None, body)
+            assert found == 401 and "resource_metadata=" in challenge and "error=" not in challenge, (method, target, found, challenge)
+            found, challenge = status(origin + target, method, "junk", body)
+            assert found == 401 and 'error="invalid_token"' in challenge, (method, target, found, challenge)
+        head, claims, signature = token.split(".")
+        padded = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        padded["aud"] = "https://elsewhere.example"
+        forged = base64.urlsafe_b64encode(json.dumps(padded).encode()).rstrip(b"=").decode()
+        found, challenge = status(origin + "/mcp", "POST", f"{head}.{forged}.{signature}", ask)
+        assert found == 401 and 'error="invalid_token"' in challenge, (found, challenge)
+        return {}
+
+    def foreign(self, ours: str, theirs: str) -> dict:
+        """A good token of the same provider, for another resource: the audience alone decides."""
+        ask = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+        token = typescript("1", "http", theirs + "/mcp")["token"]
+        found, challenge = status(ours + "/mcp", "POST", token, ask)
+        assert found == 401 and 'error="invalid_token"' in challenge, (found, challenge)
+        return {}
+
+    def run(self) -> None:
+        issuer_port = free_port()
+        issuer = f"http://127.0.0.1:{issuer_port}"
+        self.start("oidc-provider", ["node", str(pathlib.Path(NODE_DIR) / "provider.mjs"), str(issuer_port)], issuer_port)
+        origins = {}
+        for generation, interpreter in [("1.30", SERVER_PYTHON), ("2.3", CLIENT_PYTHON)]:
+            for transport, path in [("streamable-http", "/mcp"), ("sse", "/sse")]:
+                port = free_port()
+                server = f"server-{generation}-{transport}"
+                command = [interpreter, str(ROOT / "resources" / "echo_server.py"), "--transport", transport, "--port", str(port)]
+                self.start(server, command, port)
+                origin = self.proxy(f"proxy-{generation}-{transport}", port, issuer, path)
+                origins[generation, transport] = origin
+                kind = "sse" if transport == "sse" else "http"
+                for client_generation in ("1", "2"):
+                    name = f"(a) TypeScript SDK {client_generation}, oidc-provider, mcp {generation}, {transport}"
+                    seen = self.case(name, typescript, client_generation, kind, origin + path)
+                if seen:
+                    self.case(f"(a) strangers meet 401, mcp {generation}, {transport}", self.refusals, origin, path, seen["token"])
+                if transport != "sse":
+                    for mode in ("auto", "legacy"):
+                        self.case(f"(c) Python SDK, oidc-provider, mcp {generation}, {mode}", python, origin + path, mode)
+        self.case(
+            "(a) a token for another resource of the same provider meets 401",
+            self.foreign, origins["1.30", "streamable-http"], origins["2.3", "streamable-http"],
+        )
+        local = self.start("local", [PROXY, "--local", "--listen", "127.0.0.1:0"], r"MCP endpoint\s+http://\S+/mcp")
+        origin = re.search(r"MCP endpoint\s+(http://\S+)/mcp", local.text())[1]
+        for client_generation in ("1", "2"):
+            for kind, path in [("http", "/mcp"), ("sse", "/sse")]:
+                self.case(f"(b) TypeScript SDK {client_generation}, --local, {kind}", typescript, client_generation, kind, origin + path)
+        for mode in ("auto", "legacy"):
+            self.case(f"(c) Python SDK, --local, {mode}", python, origin + "/mcp", mode)
+        for started in self.running:
+            if started.name.startswith(("proxy", "local")):
+                self.case(f"{started.name} stops with exit code 0", self.stops, started)
+
+    @staticmethod
+    def stops(started: Started) -> dict:
+        # --local prints tokens on purpose.
+        assert started.name == "local" or "eyJ" not in started.text(), "a token is in the log"
+        code = started.stop()
+        assert code == 0, f"exit code {code}"
+        return {}
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
+        suite = Suite(pathlib.Path(folder))
+        try:
+            suite.run()
+        finally:
+            for started in reversed(suite.running):
+                started.stop()
+    print(f"end to end: {suite.passed} passed, {suite.failed} failed", flush=True)
+    return 1 if suite.failed or not suite.passed else 0
+
+
+if __name__ == "__main__":
+    os.environ.pop("SSL_CERT_FILE", None)
+    sys.exit(main())
