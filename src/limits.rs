@@ -116,8 +116,9 @@ pub const LOG_VALUE_CHARS_MAX: usize = 200;
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Most characters of one value of a peer's that stand in a log line.
 pub const SHOWN_CHARS_MAX: usize = 120;
-/// Most problems or notes about the file that are told with their line; each line costs one more reading of the file.
-pub const CONFIG_PLACES_MAX: usize = 100;
+/// Most problems of the file that are told, and most notes that are told with their line; each line costs one more
+/// reading of the file.
+pub const CONFIG_PLACES_MAX: usize = 50;
 /// Shortest `session_key`, in bytes: as many as HMAC-SHA-256 gives (RFC 2104 section 3).
 pub const SESSION_KEY_BYTES_MIN: usize = 32;
 /// Longest wait that a key ending in `_seconds` may name: a day.

@@ -3,6 +3,7 @@
 //! [`Config::from_yaml`] is a pure function of a text and of what [`Outside`] answers, so that a test needs neither
 //! files nor environment; [`Config::load`] gives it the real ones.
 
+use std::collections::HashMap;
 use std::fs::File as OsFile;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::Path as FilePath;
@@ -118,14 +119,14 @@ fn read_bounded(path: &FilePath) -> io::Result<String> {
 fn fill_in(node: &mut Node, path: &Path, outside: &Outside<'_>, findings: &Findings) {
     match node {
         Node::Map(entries) => {
-            let mut seen: Vec<String> = Vec::with_capacity(entries.len());
+            let mut times: HashMap<String, usize> = HashMap::with_capacity(entries.len());
             for (key, node) in entries {
-                let before = seen.iter().filter(|name| *name == key).count();
-                let path = path.nth_key(key, before);
-                if before > 0 {
+                let before = times.entry(key.clone()).or_default();
+                let path = path.nth_key(key, *before);
+                if *before > 0 {
                     findings.problem(&path, "written a second time", "keep one of the two");
                 }
-                seen.push(key.clone());
+                *before += 1;
                 fill_in(node, &path, outside, findings);
             }
         }

@@ -4,7 +4,7 @@
 //! source. A [`Note`] says what the program had to guess or what it should be watched for, and which line settles it.
 //! Neither ever holds a secret or a value from the environment.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -164,12 +164,23 @@ impl Error for LoadError {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     problems: RefCell<Vec<(Path, String, String)>>,
+    /// Problems beyond [`CONFIG_PLACES_MAX`], which are only counted.
+    untold: Cell<usize>,
     notes: RefCell<Vec<(Path, Note)>>,
 }
 
 impl Findings {
     pub(super) fn problem(&self, at: &Path, found: impl Into<String>, fix: impl Into<String>) {
-        self.problems.borrow_mut().push((at.clone(), found.into(), fix.into()));
+        if self.is_full() {
+            self.untold.set(self.untold.get() + 1);
+        } else {
+            self.problems.borrow_mut().push((at.clone(), found.into(), fix.into()));
+        }
+    }
+
+    /// Whether a further problem would only be counted, so that its wording need not be worked out.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.borrow().len() >= CONFIG_PLACES_MAX
     }
 
     /// A problem that several readers may meet; told once.
@@ -196,16 +207,25 @@ impl Findings {
         self.note(NoteKind::Ignored, at, text, hint);
     }
 
-    /// All problems in the order of the file, and all notes. Only the first [`CONFIG_PLACES_MAX`] get a line.
+    /// The problems in the order of the file, and all notes. Only the first [`CONFIG_PLACES_MAX`] of each get a line.
     pub(super) fn into_parts(self, text: &str) -> (Vec<Problem>, Vec<Note>) {
-        let problems = self.problems.into_inner().into_iter().enumerate();
+        let problems = self.problems.into_inner().into_iter();
         let mut problems: Vec<_> = problems
-            .map(|(n, (path, found, fix))| {
-                let line = (n < CONFIG_PLACES_MAX).then(|| tree::line_of(text, &path)).flatten();
+            .map(|(path, found, fix)| {
+                let line = tree::line_of(text, &path);
                 Problem { line, column: None, key: path.to_string(), found, fix }
             })
             .collect();
         problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+        if self.untold.get() > 0 {
+            problems.push(Problem {
+                line: None,
+                column: None,
+                key: String::new(),
+                found: format!("and {} more", self.untold.get()),
+                fix: "mend these first, then check again".into(),
+            });
+        }
         let notes = self.notes.into_inner().into_iter().enumerate();
         let notes = notes
             .map(|(n, (path, note))| {

@@ -40,36 +40,39 @@ pub(super) fn config(
     let upstream = resolver.upstream(listen);
     let scopes = resolver.scopes(&paths);
     let trust = public.as_ref().and_then(|public| trust::resolve(&resolver, public, &paths, &scopes.1));
-    let config = Config {
+    let (cors, allowed_hosts, limits) = (resolver.cors(), resolver.allowed_hosts(), resolver.limits());
+    let (session_key, ca_file) = (resolver.session_key(), resolver.ca_file());
+    let mcp_2025_03_26 = resolver.mcp_2025_03_26();
+    resolver.without_effect();
+    let trust = trust?;
+    Some(Config {
         listen: listen?,
         public: public?,
         paths,
         upstream: upstream?,
         scopes: scopes.0,
-        cors: resolver.cors(),
-        allowed_hosts: resolver.allowed_hosts(),
+        cors,
+        allowed_hosts,
         leeway_seconds: file
             .leeway_seconds
             .as_ref()
             .map_or(l::LEEWAY_SECONDS, |placed| i64::try_from(placed.value).unwrap_or(l::LEEWAY_SECONDS)),
         token_type: file.token_type,
         required_claims: file.required_claims.clone(),
-        mcp_2025_03_26: resolver.mcp_2025_03_26(),
+        mcp_2025_03_26,
         identity_headers: file.identity_headers,
-        session_key: resolver.session_key(),
-        ca_file: resolver.ca_file(),
-        limits: resolver.limits(),
+        session_key,
+        ca_file,
+        limits,
         log_level: if overrides.debug {
             log::Level::Debug
         } else {
             file.log_level.unwrap_or(log::Level::Info)
         },
         log_format: file.log_format,
-        resource: trust.as_ref()?.resource.clone(),
-        issuers: trust?.issuers,
-    };
-    resolver.without_effect();
-    Some(config)
+        resource: trust.resource,
+        issuers: trust.issuers,
+    })
 }
 
 pub(super) struct Resolver<'a> {

@@ -275,6 +275,11 @@ impl<'a> Section<'a> {
     /// Reports every key that nobody asked for.
     pub(super) fn done(self) {
         for (key, _) in self.entries.iter().filter(|(key, _)| !self.known.contains(key)) {
+            let at = self.path.key(key);
+            if self.findings.is_full() {
+                self.findings.problem(&at, "unknown key", "");
+                continue;
+            }
             let renamed = RENAMED.iter().find(|(old, _)| self.path.0.is_empty() && old == key);
             let fix = match (renamed, nearest(key, self.known.iter().map(String::as_str))) {
                 (Some((_, new)), _) => format!("write {new}"),
@@ -291,7 +296,7 @@ impl<'a> Section<'a> {
                     format!("take it out; known {wher}: {}", known.join(", "))
                 }
             };
-            self.findings.problem(&self.path.key(key), "unknown key", fix);
+            self.findings.problem(&at, "unknown key", fix);
         }
     }
 }
