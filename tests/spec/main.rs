@@ -10,4 +10,5 @@ mod relaying;
 mod tls;
 mod local;
 mod binary;
+mod configuration;
 mod tidy;
