@@ -1,0 +1,5 @@
+//! MCP servers that are programs: the bridge from HTTP to their standard input and output.
+
+pub mod line;
+pub mod remap;
+pub mod splice;
