@@ -17,6 +17,7 @@ pub mod mcp;
 pub mod auth;
 pub mod metadata;
 pub mod relay;
+pub mod stdio;
 pub mod local;
 pub mod reply;
 pub mod header;

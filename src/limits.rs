@@ -149,6 +149,11 @@ pub const LOCAL_SESSIONS_MAX: usize = 256;
 /// `--local`: most calls that count at one time; each has a thread.
 pub const LOCAL_COUNTS_MAX: usize = 32;
 
+/// Tools of one stdio server whose schemas are kept for `Mcp-Param-*`.
+pub const STDIO_TOOLS_MAX: usize = 4096;
+/// Most arguments of one tool that headers may repeat: as many headers as a head may have would be too many.
+pub const STDIO_TOOL_HEADERS_MAX: usize = 32;
+
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX, "a token must fit into a head");
 const _: () = assert!(TOKEN_HEADER_BYTES_MAX < TOKEN_BYTES_MAX, "the header is a part of the token");
 const _: () = assert!(JWKS_RETRY_SECONDS <= JWKS_COOLDOWN_SECONDS, "a retry comes sooner than a refetch");
