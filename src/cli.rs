@@ -310,9 +310,6 @@ fn serve(args: &Args) -> Result<(), Fatal> {
         }
     }
     let (config, notes) = Config::load(&args.config, &args.overrides).map_err(Fatal::Load)?;
-    if matches!(config.upstream, Upstream::Stdio { .. }) {
-        return Err(Fatal::NotServed("transport_mode: stdio"));
-    }
     let log = Log::to_stderr(config.log_level, config.log_format);
     for note in &notes {
         note.log(&log);
@@ -356,7 +353,7 @@ fn summary(args: &Args, config: &Config, notes: &[Note]) -> String {
             let scheme = if base.tls { "https" } else { "http" };
             line("protects", &format!("{scheme}://{}{}", base.authority(), base.prefix));
         }
-        Upstream::Stdio { .. } => line("protects", "a subprocess (not served by this version)"),
+        Upstream::Stdio(stdio) => line("starts", &stdio.command.to_string()),
     }
     for issuer in &config.issuers {
         line("tokens from", &issuer.issuer);

@@ -153,6 +153,40 @@ pub const LOCAL_COUNTS_MAX: usize = 32;
 pub const STDIO_TOOLS_MAX: usize = 4096;
 /// Most arguments of one tool that headers may repeat: as many headers as a head may have would be too many.
 pub const STDIO_TOOL_HEADERS_MAX: usize = 32;
+/// stdio: default for the longest line that an MCP server may write, in bytes: as large as a message to it may be.
+pub const STDIO_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// stdio: bytes that may wait for a server that does not read. One message of any size may wait alone.
+pub const STDIO_INPUT_BYTES_MAX: usize = 1024 * 1024;
+/// stdio: a server that has read nothing of what waits for it for so long is ended.
+pub const STDIO_INPUT_TIME_MAX: Duration = Duration::from_secs(30);
+/// stdio: bytes read from a server at one time, and so the most that one of them may have before others have their turn.
+pub const STDIO_READ_BYTES: usize = 64 * 1024;
+/// stdio: from the end of its standard input to SIGTERM, and from there to SIGKILL.
+pub const STDIO_EXIT_TIME_MAX: Duration = Duration::from_secs(2);
+/// stdio: processes that wait to be started.
+pub const STDIO_STARTS_MAX: usize = 64;
+/// stdio: lines of standard error that the log shows of one server in [`STDIO_LOG_TIME`]; more are counted.
+pub const STDIO_LOG_LINES_MAX: usize = 20;
+/// stdio: the time that goes with [`STDIO_LOG_LINES_MAX`].
+pub const STDIO_LOG_TIME: Duration = Duration::from_secs(10);
+/// stdio: default for the processes of legacy sessions, of all callers together.
+pub const STDIO_SESSIONS_MAX: usize = 256;
+/// stdio: default for the processes of legacy sessions of one caller.
+pub const STDIO_SESSIONS_PER_PRINCIPAL_MAX: usize = 64;
+/// stdio: default for a legacy session that nobody uses.
+pub const STDIO_SESSION_IDLE_TIME_MAX: Duration = Duration::from_secs(30 * 60);
+/// stdio: default for one answer; a person may have to be asked on the way.
+pub const STDIO_REQUEST_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// stdio: requests of one session, or of one shared process and caller, that wait for their answer at one time.
+pub const STDIO_PENDING_MAX: usize = 256;
+/// stdio: bytes that may wait for a client that does not take them; one message of any size may wait alone.
+pub const STDIO_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// stdio: how long an answer may take before it becomes an event stream, so that it can be resumed.
+pub const STDIO_JSON_TIME_MAX: Duration = Duration::from_millis(100);
+/// stdio: a comment goes out on a stream that has been silent for so long, for the proxies between.
+pub const STDIO_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// stdio: how often deadlines, idle sessions and silent streams are looked at.
+pub const STDIO_TICK: Duration = Duration::from_millis(50);
 
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX, "a token must fit into a head");
 const _: () = assert!(TOKEN_HEADER_BYTES_MAX < TOKEN_BYTES_MAX, "the header is a part of the token");
