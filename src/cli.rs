@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use crate::config::{Config, LoadError, Note, NoteKind, Overrides, Upstream};
 use crate::log::{Format, Level, Log};
 use crate::proxy::StartError;
+use crate::stdio::launch;
 use crate::{local, proxy};
 
 /// What `--help` says.
@@ -33,7 +34,7 @@ Options:
       --debug        Log more
       --demo         Use the organisation in the section `demo` (not served yet)
       --asgardeo     Use the organisation in the section `asgardeo` (not served yet)
-      --stdio        Start the MCP server as a subprocess (not served yet)
+      --stdio        Start the MCP server as a subprocess, as the section `stdio` says
   -V, --version      Print the version and exit
   -h, --help         Print this and exit
 
@@ -141,6 +142,8 @@ pub enum Fatal {
     NotServed(&'static str),
     /// Serving failed.
     Start(StartError),
+    /// This is a child that could not become the MCP server.
+    Child(std::io::Error),
 }
 
 impl Fatal {
@@ -151,7 +154,7 @@ impl Fatal {
             Self::Usage(_) | Self::Load(_) | Self::NotServed(_) | Self::Start(StartError::NotLoopback(_)) => {
                 Exit::Wrong
             }
-            Self::Start(_) => Exit::Failed,
+            Self::Start(_) | Self::Child(_) => Exit::Failed,
         }
     }
 
@@ -161,7 +164,7 @@ impl Fatal {
         match self {
             Self::Usage(_) => Some("openmcpauthproxy --help lists the flags".into()),
             Self::Load(error) => error.hint(),
-            Self::NotServed(_) => None,
+            Self::NotServed(_) | Self::Child(_) => None,
             Self::Start(error) => Some(error.hint().into()),
         }
     }
@@ -174,6 +177,7 @@ impl fmt::Display for Fatal {
             Self::Load(error) => error.fmt(f),
             Self::NotServed(what) => write!(f, "{what} is not served by this version"),
             Self::Start(error) => error.fmt(f),
+            Self::Child(_) => f.write_str("the MCP server could not be started"),
         }
     }
 }
@@ -186,6 +190,7 @@ impl Error for Fatal {
             Self::Load(error) => error.source(),
             Self::NotServed(_) => None,
             Self::Start(error) => error.source(),
+            Self::Child(error) => Some(error),
         }
     }
 }
@@ -283,7 +288,12 @@ fn value(args: &mut pico_args::Arguments, flag: &'static str) -> Result<Option<O
 /// # Errors
 /// With what ended it, for [`report`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
-    match parse(args).map_err(Fatal::Usage)? {
+    let mut args = args.into_iter().peekable();
+    let name = args.next();
+    if args.next_if(|first| first == launch::AS_CHILD).is_some() {
+        return Err(Fatal::Child(launch::become_child(args)));
+    }
+    match parse(name.into_iter().chain(args)).map_err(Fatal::Usage)? {
         Cli::Help => print(HELP),
         Cli::Version => print(concat!("openmcpauthproxy ", env!("CARGO_PKG_VERSION"), "\n")),
         Cli::Check(args) => {
@@ -300,16 +310,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
 }
 
 fn serve(args: &Args) -> Result<(), Fatal> {
-    for (given, what) in [
-        (args.overrides.demo, "--demo"),
-        (args.overrides.asgardeo, "--asgardeo"),
-        (args.overrides.stdio, "--stdio"),
-    ] {
+    for (given, what) in [(args.overrides.demo, "--demo"), (args.overrides.asgardeo, "--asgardeo")] {
         if given {
             return Err(Fatal::NotServed(what));
         }
     }
-    let (config, notes) = Config::load(&args.config, &args.overrides).map_err(Fatal::Load)?;
+    let (mut config, notes) = Config::load(&args.config, &args.overrides).map_err(Fatal::Load)?;
+    if let Upstream::Stdio(stdio) = &mut config.upstream {
+        // By this name it is found even after the file was replaced by a newer version.
+        stdio.launcher = Some("/proc/self/exe".into());
+    }
     let log = Log::to_stderr(config.log_level, config.log_format);
     for note in &notes {
         note.log(&log);

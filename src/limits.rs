@@ -185,6 +185,20 @@ pub const STDIO_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 pub const STDIO_JSON_TIME_MAX: Duration = Duration::from_millis(100);
 /// stdio: a comment goes out on a stream that has been silent for so long, for the proxies between.
 pub const STDIO_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// stdio: how long a client waits before it comes back to a stream that broke, in milliseconds (SSE `retry`).
+pub const STDIO_RETRY_MILLIS: u32 = 1000;
+/// stdio: events of a session that are kept for a client that comes back, in number.
+pub const STDIO_REPLAY_EVENTS_MAX: usize = 256;
+/// stdio: the same, in bytes; the newest is kept whatever its size.
+pub const STDIO_REPLAY_BYTES_MAX: usize = 256 * 1024;
+/// stdio: messages of a session that wait for a client to listen, in number. Beyond it the oldest are dropped.
+pub const STDIO_PARKED_MAX: usize = 64;
+/// stdio: the same, in bytes.
+pub const STDIO_PARKED_BYTES_MAX: usize = 256 * 1024;
+/// stdio: after a client cancelled a request, how long an answer to it is still waited for.
+pub const STDIO_CANCEL_TIME_MAX: Duration = Duration::from_secs(2);
+/// stdio: requests of a server that wait for the client's answer, in one session.
+pub const STDIO_ASKED_MAX: usize = 256;
 /// stdio: how often deadlines, idle sessions and silent streams are looked at.
 pub const STDIO_TICK: Duration = Duration::from_millis(50);
 

@@ -18,6 +18,8 @@
 //! | `remap.rs`, `splice.rs` | many askers at one child: ids of ours for theirs |
 //! | `params.rs` | `Mcp-Param-*` against the tools' schemas |
 //! | `outlet.rs` | an answer whose form its first message decides |
+//! | `legacy.rs`, `session.rs` | sessions: finding, capping, ending them; one client and its child |
+//! | `streams.rs`, `replay.rs` | on which stream of a session a message goes out; its last events |
 //!
 //! A request comes with a [`crate::auth::Permit`], taken by value: what was not authorized does not get here. Its
 //! [`Caller`] makes the answer one for that request and writes the line of the log; whoever answers holds an [`Outlet`].
@@ -34,6 +36,165 @@ pub mod line;
 pub mod params;
 pub mod remap;
 pub mod splice;
+mod legacy;
 pub(crate) mod outlet;
 pub(crate) mod process;
+mod replay;
 mod said;
+mod session;
+mod streams;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::auth::session::SessionKey;
+use crate::config::{Config, Stdio};
+use crate::edge::Answer;
+use crate::edge::http1::Incoming;
+use crate::gate::Relay;
+use crate::limits::{STACK_BYTES, STDIO_TICK};
+use crate::log::Log;
+use crate::mcp::revision::Era;
+use launch::{Launch, LaunchFault};
+use legacy::Legacy;
+use outlet::Caller;
+use process::Children;
+
+/// What everything here shares.
+pub(crate) struct Setting {
+    pub(crate) children: Arc<Children>,
+    pub(crate) launch: Arc<Launch>,
+    pub(crate) key: Arc<SessionKey>,
+    pub(crate) stdio: Stdio,
+    /// The path of our public URL, before every path that we tell.
+    pub(crate) prefix: String,
+    pub(crate) messages_path: String,
+    pub(crate) log: Log,
+}
+
+/// Why the bridge does not start.
+#[derive(Debug)]
+pub enum BridgeFault {
+    /// There is nothing to start.
+    Launch(LaunchFault),
+    /// The system has no threads or descriptors for us.
+    System(io::Error),
+}
+
+impl fmt::Display for BridgeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Launch(_) => "the MCP server cannot be started",
+            Self::System(_) => "the system refuses threads or descriptors for the MCP server",
+        })
+    }
+}
+
+impl std::error::Error for BridgeFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Launch(fault) => Some(fault),
+            Self::System(error) => Some(error),
+        }
+    }
+}
+
+/// Everything behind the gate, where the MCP server is a program.
+pub struct Bridge {
+    setting: Arc<Setting>,
+    legacy: Arc<Legacy>,
+    timer: Timer,
+}
+
+impl Bridge {
+    /// Finds the program and starts the threads. The program itself is started when somebody needs it.
+    ///
+    /// # Errors
+    /// [`BridgeFault`]
+    pub fn start(
+        stdio: &Stdio,
+        config: &Config,
+        key: &Arc<SessionKey>,
+        log: &Log,
+    ) -> Result<Self, BridgeFault> {
+        let launch = Launch::new(stdio).map_err(BridgeFault::Launch)?;
+        log.info("the MCP server is a program", &[("argv", launch.argv())]);
+        let children = Children::start(log).map_err(BridgeFault::System)?;
+        let setting = Arc::new(Setting {
+            children: Arc::new(children),
+            launch: Arc::new(launch),
+            key: Arc::clone(key),
+            stdio: stdio.clone(),
+            prefix: config.public.prefix.clone(),
+            messages_path: config.paths.messages.clone(),
+            log: log.clone(),
+        });
+        let legacy = Arc::new(Legacy::new(Arc::clone(&setting)));
+        let ticking = Arc::clone(&legacy);
+        let timer = Timer::start(move |now| ticking.tick(now)).map_err(|error| {
+            setting.children.stop();
+            BridgeFault::System(error)
+        })?;
+        Ok(Self { setting, legacy, timer })
+    }
+
+    /// Answers a request. The permit is used up here: one request, one permit.
+    pub(crate) fn serve(&self, relay: Relay, request: &Incoming, caller: Box<dyn Caller>) -> Answer {
+        match relay.era {
+            Era::Legacy | Era::Modern => self.legacy.serve(relay, request, caller),
+        }
+    }
+
+    /// Processes that there are, or are about to be.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        self.setting.children.count()
+    }
+
+    /// Sessions of the legacy era.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.legacy.count()
+    }
+
+    /// Ends every session and every process, and joins all threads.
+    pub fn stop(&self) {
+        self.legacy.stop();
+        self.timer.stop();
+        self.setting.children.stop();
+    }
+}
+
+/// The thread `stdio-timer`: calls what it was given, again and again.
+struct Timer {
+    stopping: Arc<AtomicBool>,
+    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Timer {
+    fn start(tick: impl Fn(Instant) + Send + 'static) -> io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopping);
+        let thread =
+            thread::Builder::new().name("stdio-timer".into()).stack_size(STACK_BYTES).spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    thread::park_timeout(STDIO_TICK);
+                    tick(Instant::now());
+                }
+            })?;
+        Ok(Self { stopping, thread: std::sync::Mutex::new(Some(thread)) })
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
