@@ -15,6 +15,7 @@ use super::discovery::{self, MetadataFault, UrlFault};
 use super::fault::Shown;
 use super::jwks::{KeySet, SetFault};
 use super::roots::{RootsFault, extra_roots};
+use crate::config::Allowed;
 use crate::limits::{JWKS_BYTES_MAX, JWKS_FETCH_TIME_MAX};
 
 /// Why there are no keys.
@@ -91,12 +92,14 @@ impl fmt::Display for FetchFault {
 }
 
 /// Where the keys of one issuer are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Source {
     /// The issuer.
     pub issuer: String,
     /// The URL of its keys, where the configuration says it.
     pub jwks_uri: Option<String>,
+    /// What its keys may be for.
+    pub algorithms: Allowed,
 }
 
 /// Makes the requests. Clones share it.
@@ -150,12 +153,13 @@ impl Fetcher {
         Err(FetchFault::Undiscovered(tried))
     }
 
-    /// The key set at `url`, with at least one usable key.
+    /// The key set of `source` at `url`, with at least one usable key.
     ///
     /// # Errors
     /// Where there is none.
-    pub fn keys(&self, url: &str) -> Result<KeySet, FetchFault> {
-        let set = KeySet::parse(&self.get(url)?).map_err(|why| FetchFault::NoSet(Shown::of(url), why))?;
+    pub fn keys(&self, url: &str, source: &Source) -> Result<KeySet, FetchFault> {
+        let set = KeySet::parse_for(&self.get(url)?, &source.algorithms, &[])
+            .map_err(|why| FetchFault::NoSet(Shown::of(url), why))?;
         if set.is_empty() {
             let why = set.skipped().iter().take(4).map(ToString::to_string).collect();
             return Err(FetchFault::NoUsableKey(Shown::of(url), why));

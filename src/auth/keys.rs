@@ -110,7 +110,11 @@ impl KeyStore {
         let fetcher = Fetcher::new(ca_file).map_err(StartFault::Roots)?;
         let mut store = Self { slots: Vec::new(), fetcher: Some(fetcher.clone()), threads: Mutex::default() };
         for issuer in issuers {
-            let source = Source { issuer: issuer.issuer.clone(), jwks_uri: issuer.jwks_uri.clone() };
+            let source = Source {
+                issuer: issuer.issuer.clone(),
+                jwks_uri: issuer.jwks_uri.clone(),
+                algorithms: issuer.algorithms.clone(),
+            };
             let slot = Arc::new(Slot::new(source, clock.clone(), log.clone()));
             store.slots.push(Arc::clone(&slot));
             let fetcher = fetcher.clone();
@@ -128,7 +132,7 @@ impl KeyStore {
     #[must_use]
     pub fn of_sets(sets: Vec<(String, KeySet)>, clock: &Clock, log: &Log) -> Self {
         let slot = |(issuer, set): (String, KeySet)| {
-            let slot = Slot::new(Source { issuer, jwks_uri: None }, clock.clone(), log.clone());
+            let slot = Slot::new(Source { issuer, ..Source::default() }, clock.clone(), log.clone());
             let mut state = lock(&slot.state);
             slot.accept(&mut state, set, clock.now());
             state.not_before = Timestamp(i64::MAX);
@@ -349,7 +353,7 @@ impl Slot {
             Some(known) => known,
             None => (fetcher.discover(&self.source)?, now),
         };
-        let set = fetcher.keys(&url)?;
+        let set = fetcher.keys(&url, &self.source)?;
         *found = Some((url, since));
         Ok(set)
     }

@@ -12,6 +12,7 @@ pub mod bearer;
 pub mod token;
 pub mod claims;
 pub mod json;
+pub mod key;
 pub mod jwks;
 pub mod keys;
 pub mod discovery;
@@ -29,7 +30,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::config::{Algorithm, Config, Mcp20250326, TokenTypePolicy};
+use crate::config::{Allowed, Config, Mcp20250326, TokenTypePolicy};
 use crate::edge::http1::Incoming;
 use crate::header;
 use crate::limits::REFUSED_CACHE_SECONDS;
@@ -149,7 +150,7 @@ impl From<TokenFault> for AuthError {
 #[derive(Debug)]
 struct Trusted {
     issuer: String,
-    algorithms: Vec<Algorithm>,
+    algorithms: Allowed,
     rules: Rules,
 }
 

@@ -11,6 +11,8 @@
 
 pub mod file;
 pub mod tree;
+mod algorithm;
+mod issuers;
 mod load;
 mod problem;
 mod resolve;
@@ -27,6 +29,7 @@ use crate::auth::scope::{Scope, ScopeSet};
 use crate::log;
 use crate::secret::Secret;
 
+pub use algorithm::{Algorithm, Allowed};
 pub use load::{Outside, Overrides};
 pub use problem::{LoadError, Note, NoteKind, Problem};
 pub use section::Placed;
@@ -178,19 +181,8 @@ pub struct Issuer {
     pub jwks_uri: Option<String>,
     /// Values of `aud` that mean us. At least one.
     pub audiences: Vec<String>,
-    /// Algorithms its tokens may use. At least one.
-    pub algorithms: Vec<Algorithm>,
-}
-
-/// A signature algorithm of RFC 7518 section 3.1.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384.
-    Rs384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512.
-    Rs512,
+    /// Algorithms its tokens may use.
+    pub algorithms: Allowed,
 }
 
 /// How `typ` in a token's header is judged (RFC 9068 section 4; requirements section 5.6).
