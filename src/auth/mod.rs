@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Only this module makes a [`Permit`], and the relay takes one by value: code that forgets the check does not compile.
-//! Everything in it is pure and given the time, except `keys` with its `fetch` and `roots`, which talk to the issuers.
+//! Everything in it is pure and given the time, except `keys` with its `fetch`, `reach` and `roots`, which talk to the issuers.
 
 pub mod bearer;
 pub mod token;
@@ -16,6 +16,7 @@ pub mod key;
 pub mod jwks;
 pub mod keys;
 pub mod discovery;
+pub mod reach;
 pub mod fetch;
 pub mod roots;
 pub mod cache;

@@ -12,6 +12,7 @@ use super::{Algorithm, Allowed};
 #[derive(Debug)]
 pub struct Issuer {
     pub issuer: Placed<String>,
+    pub metadata_url: Text,
     pub jwks_uri: Text,
     pub audience: Texts,
     pub algorithms: Option<Allowed>,
@@ -30,11 +31,12 @@ pub(super) fn read(top: &mut Section<'_>, findings: &Findings) -> Option<Placed<
         let place = path.index(n);
         let mut entry = top.below(node, place.clone());
         let issuer = entry.text("issuer");
+        let metadata_url = entry.text("metadata_url");
         let (jwks_uri, audience) = (entry.text("jwks_uri"), entry.list("audience"));
         let algorithms = algorithms(&mut entry, findings);
         entry.done();
         match issuer {
-            Some(issuer) => issuers.push(Issuer { issuer, jwks_uri, audience, algorithms }),
+            Some(issuer) => issuers.push(Issuer { issuer, metadata_url, jwks_uri, audience, algorithms }),
             None => findings.problem(&place, "issuer is missing", "write the exact `iss` of its tokens"),
         }
     }

@@ -173,10 +173,12 @@ pub struct Resource {
 }
 
 /// Somebody who signs tokens for us.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Issuer {
     /// The exact value of `iss`.
     pub issuer: String,
+    /// Where its metadata is; looked for in the places of RFC 8414 and OpenID discovery when absent.
+    pub metadata_url: Option<String>,
     /// Where its keys are; found by discovery when absent.
     pub jwks_uri: Option<String>,
     /// Values of `aud` that mean us. At least one.

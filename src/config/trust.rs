@@ -222,6 +222,7 @@ impl Truster<'_> {
             jwks_uri,
             audiences: audiences.to_vec(),
             algorithms: self.file.algorithms.clone().unwrap_or_default(),
+            ..Issuer::default()
         };
         if let Some(list) = &self.file.issuers {
             if let Some(one) = &self.file.issuer {
@@ -232,6 +233,7 @@ impl Truster<'_> {
                 self.issuer_url(&entry.issuer);
                 let jwks_uri = entry.jwks_uri.as_ref().map(|text| self.key_url(text));
                 let mut found = issuer(&entry.issuer, jwks_uri);
+                found.metadata_url = entry.metadata_url.as_ref().map(|text| self.key_url(text));
                 if let Some(own) = entry.audience.as_ref().filter(|list| !list.value.is_empty()) {
                     found.audiences = own.value.iter().map(|text| text.value.clone()).collect();
                 }

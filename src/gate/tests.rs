@@ -37,7 +37,7 @@ pub(crate) fn config() -> Config {
             issuer: "https://idp.example/".into(),
             jwks_uri: None,
             audiences: vec!["https://h.example/mcp".into()],
-            algorithms: config::Allowed::default(),
+            ..config::Issuer::default()
         }],
         scopes: ScopeRules {
             always: ScopeSet::default(),

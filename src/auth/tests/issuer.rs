@@ -196,6 +196,7 @@ pub(in crate::auth) fn trusted(issuer: &str) -> Issuer {
         jwks_uri: None,
         audiences: vec![AUDIENCE.into(), "Client-1".into()],
         algorithms: Allowed::Listed(vec![Algorithm::Rs256, Algorithm::Rs384]),
+        ..Issuer::default()
     }
 }
 

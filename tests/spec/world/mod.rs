@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use open_mcp_auth_proxy::auth::scope::{Scope, ScopeSet};
 use open_mcp_auth_proxy::clock::{Clock, Timestamp};
 use open_mcp_auth_proxy::config::{
-    Allowed, BaseUrl, Config, Cors, Issuer as TrustedIssuer, Limits, Mcp20250326, Paths, PublicUrl, Resource,
+    BaseUrl, Config, Cors, Issuer as TrustedIssuer, Limits, Mcp20250326, Paths, PublicUrl, Resource,
     RuleSubject, ScopeRule, ScopeRules, TokenTypePolicy, Upstream,
 };
 use open_mcp_auth_proxy::log::{self, Level, Log};
@@ -157,7 +157,7 @@ pub fn config(issuer: &Issuer, server: SocketAddr) -> Config {
             issuer: issuer.url.clone(),
             jwks_uri: Some(issuer.jwks_uri()),
             audiences: vec![RESOURCE.into()],
-            algorithms: Allowed::default(),
+            ..TrustedIssuer::default()
         }],
         scopes: ScopeRules {
             always: ScopeSet::default(),
