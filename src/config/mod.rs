@@ -133,7 +133,7 @@ pub enum Upstream {
     },
 }
 
-/// An `http://` or `https://` URL without query and fragment.
+/// An `http://` or `https://` URL without query and fragment, or `unix:/path/of.sock` with a path below it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BaseUrl {
     /// Whether it is `https`.
@@ -144,9 +144,20 @@ pub struct BaseUrl {
     pub port: u16,
     /// Empty, or a path that begins with `/` and does not end with one.
     pub prefix: String,
+    /// The socket in the file system that stands for host and port, which then only fill in `Host`.
+    pub socket: Option<PathBuf>,
 }
 
 impl BaseUrl {
+    /// As it is shown to people: where the MCP server is.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match &self.socket {
+            Some(path) => format!("unix:{}", path.display()),
+            None => self.authority(),
+        }
+    }
+
     /// `host[:port]` as `Host` spells it, the default port left out, IPv6 in brackets.
     #[must_use]
     pub fn authority(&self) -> String {

@@ -21,7 +21,13 @@ pub(crate) fn config() -> Config {
         public: PublicUrl { scheme: "https".into(), authority: "h.example".into(), prefix: String::new() },
         paths: Paths { streamable_http: "/mcp".into(), sse: "/sse".into(), messages: "/messages/".into() },
         upstream: Upstream::Http {
-            base: BaseUrl { tls: false, host: "localhost".into(), port: 3000, prefix: String::new() },
+            base: BaseUrl {
+                tls: false,
+                host: "localhost".into(),
+                port: 3000,
+                prefix: String::new(),
+                socket: None,
+            },
             first_byte_timeout: std::time::Duration::from_secs(30),
             authorization: None,
         },

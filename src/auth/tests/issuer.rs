@@ -161,7 +161,13 @@ pub(in crate::auth) fn config(issuers: Vec<Issuer>) -> Config {
         public: PublicUrl { scheme: "https".into(), authority: "mcp.example".into(), prefix: String::new() },
         paths: Paths { streamable_http: "/mcp".into(), sse: "/sse".into(), messages: "/messages/".into() },
         upstream: Upstream::Http {
-            base: BaseUrl { tls: false, host: "127.0.0.1".into(), port: 1, prefix: String::new() },
+            base: BaseUrl {
+                tls: false,
+                host: "127.0.0.1".into(),
+                port: 1,
+                prefix: String::new(),
+                socket: None,
+            },
             first_byte_timeout: std::time::Duration::from_secs(1),
             authorization: None,
         },

@@ -141,6 +141,7 @@ pub fn config(issuer: &Issuer, server: SocketAddr) -> Config {
                 host: "127.0.0.1".into(),
                 port: server.port(),
                 prefix: String::new(),
+                socket: None,
             },
             first_byte_timeout: Duration::from_secs(2),
             authorization: None,
