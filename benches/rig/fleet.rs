@@ -1,13 +1,14 @@
 //! What is measured: ours, HAProxy, nginx, and the way without anybody between.
 //!
 //! Each one is a process of its own on loopback, with its configuration from this directory, and ends with the value
-//! that holds it.
+//! that holds it, or with this program when that is told to stop.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,17 +19,20 @@ use super::tokens::AUDIENCE;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
     Ours,
+    /// Another build of ours, to compare with.
+    Beside,
     Haproxy,
     Nginx,
     Direct,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Ours, Self::Haproxy, Self::Nginx, Self::Direct];
+    const ALL: [Self; 5] = [Self::Ours, Self::Beside, Self::Haproxy, Self::Nginx, Self::Direct];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::Beside => "ours, --beside",
             Self::Haproxy => "HAProxy",
             Self::Nginx => "nginx, no auth",
             Self::Direct => "direct",
@@ -37,7 +41,7 @@ impl Kind {
 
     /// Whether it looks at tokens.
     pub fn checks(self) -> bool {
-        matches!(self, Self::Ours | Self::Haproxy)
+        matches!(self, Self::Ours | Self::Beside | Self::Haproxy)
     }
 }
 
@@ -45,8 +49,35 @@ impl Kind {
 pub struct Yard {
     pub dir: PathBuf,
     pub ours: PathBuf,
+    pub beside: Option<PathBuf>,
+    /// Lines for the end of ours.yaml.
+    pub more: String,
     pub upstream: SocketAddr,
     pub issuer: String,
+}
+
+/// The processes that run now, for [`end_on_signal`].
+static ALIVE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// Ends what runs, removes `dir` and leaves, when this program is interrupted.
+pub fn end_on_signal(dir: PathBuf) {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).expect("signals are noticed");
+    let waiting = std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let _ = signals.forever().next();
+        for pid in ALIVE.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            terminate(*pid);
+        }
+        let _ = fs::remove_dir_all(dir);
+        std::process::exit(130);
+    });
+    let _thread = waiting.expect("a thread");
+}
+
+fn terminate(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::TERM);
+    }
 }
 
 /// One that runs.
@@ -58,10 +89,16 @@ pub struct Running {
 }
 
 impl Yard {
+    /// Those that are measured.
+    pub fn kinds(&self) -> Vec<Kind> {
+        Kind::ALL.into_iter().filter(|kind| *kind != Kind::Beside || self.beside.is_some()).collect()
+    }
+
     /// The program of a kind; nothing for the direct way.
     pub fn program(&self, kind: Kind) -> Option<PathBuf> {
         match kind {
             Kind::Ours => Some(self.ours.clone()),
+            Kind::Beside => self.beside.clone(),
             Kind::Haproxy => Some("/usr/sbin/haproxy".into()),
             Kind::Nginx => Some("/usr/sbin/nginx".into()),
             Kind::Direct => None,
@@ -76,16 +113,21 @@ impl Yard {
         let port = free_port();
         let (name, template) = match kind {
             Kind::Ours => ("ours.yaml", include_str!("../ours.yaml")),
+            Kind::Beside => ("beside.yaml", include_str!("../ours.yaml")),
             Kind::Haproxy => ("haproxy.cfg", include_str!("../haproxy.cfg")),
             Kind::Nginx | Kind::Direct => ("nginx.conf", include_str!("../nginx.conf")),
         };
         let config = self.dir.join(name);
-        fs::write(&config, self.filled(template, port)).expect("the directory can be written");
+        let mut text = self.filled(template, port);
+        if kind == Kind::Ours {
+            text.push_str(&self.more);
+        }
+        fs::write(&config, text).expect("the directory can be written");
         let log_path = self.dir.join(format!("{name}.log"));
         let log = OpenOptions::new().create(true).append(true).open(&log_path).expect("a log file");
         let mut command = Command::new(&program);
         match kind {
-            Kind::Ours => command.arg("--config").arg(&config),
+            Kind::Ours | Kind::Beside => command.arg("--config").arg(&config),
             Kind::Haproxy => command.arg("-db").arg("-f").arg(&config),
             Kind::Nginx | Kind::Direct => command.arg("-p").arg(&self.dir).arg("-c").arg(&config),
         };
@@ -93,6 +135,7 @@ impl Yard {
         command.stderr(log.try_clone().expect("a descriptor"));
         let began = Instant::now();
         let child = command.spawn().unwrap_or_else(|err| panic!("{}: {err}", program.display()));
+        ALIVE.lock().unwrap_or_else(PoisonError::into_inner).push(child.id());
         let mut running = Running { kind, port, child: Some(child), log: Some(log) };
         while !answers(port) {
             let ended = running.child.as_mut().and_then(|child| child.try_wait().ok()).flatten();
@@ -130,9 +173,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let Some(child) = &mut self.child else { return };
-        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        terminate(child.id());
+        ALIVE.lock().unwrap_or_else(PoisonError::into_inner).retain(|pid| *pid != child.id());
         let until = Instant::now() + Duration::from_secs(15);
         while Instant::now() < until {
             if let Ok(Some(_)) = child.try_wait() {

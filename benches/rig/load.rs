@@ -18,6 +18,17 @@ pub struct Scenario {
     pub refused: bool,
 }
 
+impl Scenario {
+    pub fn title(&self) -> String {
+        let tokens = match self.tokens {
+            "1" => ", 1 token",
+            "1000" => ", 1,000 tokens",
+            _ => "",
+        };
+        format!("{}{tokens}, {} connections", self.what, self.connections)
+    }
+}
+
 /// What one run showed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {

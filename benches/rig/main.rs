@@ -41,7 +41,10 @@ usage: make bench [ARGS='…']
   --only PART    load, streams, start or syscalls; may be given again
   --rounds N     rounds of each measurement; 3
   --seconds N    length of one run of wrk; 3
+  --match TEXT   only requests whose title has this text, such as '16 connections'
   --ours PATH    the program to measure; by default what `make release` built
+  --beside PATH  another build of it, to compare with
+  --yaml TEXT    more lines for the configuration of ours, such as 'log_level: warn'
 ";
 
 fn main() -> ExitCode {
@@ -53,23 +56,35 @@ fn main() -> ExitCode {
     let _ = args.contains("--bench"); // cargo says so
     let plan = Plan::from(&mut args);
     let ours = args.opt_value_from_os_str("--ours", |path| Ok::<_, String>(PathBuf::from(path)));
-    let (Ok(plan), Ok(ours), true) = (plan, ours, args.finish().is_empty()) else {
+    let beside = args.opt_value_from_os_str("--beside", |path| Ok::<_, String>(PathBuf::from(path)));
+    let more = args.opt_value_from_str::<_, String>("--yaml");
+    let (Ok(plan), Ok(ours), Ok(beside), Ok(more), true) =
+        (plan, ours, beside, more, args.finish().is_empty())
+    else {
         print!("{HELP}");
         return ExitCode::from(2);
     };
-    let ours = ours.unwrap_or_else(released);
+    let builds = Builds { ours: ours.unwrap_or_else(released), beside, more: more.unwrap_or_default() };
     if let Err(missing) = tools(&plan) {
         println!("{missing}");
         return ExitCode::FAILURE;
     }
-    measure(&plan, ours);
+    measure(&plan, builds);
     ExitCode::SUCCESS
 }
 
-fn measure(plan: &Plan, ours: PathBuf) {
+/// What of ours is measured, and how.
+struct Builds {
+    ours: PathBuf,
+    beside: Option<PathBuf>,
+    more: String,
+}
+
+fn measure(plan: &Plan, builds: Builds) {
     let began = Instant::now();
     raise_descriptors();
     let dir = Scratch::new();
+    fleet::end_on_signal(dir.0.clone());
     let upstream = upstream::Upstream::start().expect("a server on loopback");
     let issuer = format!("http://{}", upstream.addr);
     let minter = tokens::Minter::new(issuer.clone());
@@ -78,24 +93,26 @@ fn measure(plan: &Plan, ours: PathBuf) {
     write("key.pem", &minter.public_pem());
     write("load.lua", include_str!("../load.lua"));
     let files = minter.write(&dir.0);
-    let yard = Yard { dir: dir.0.clone(), ours, upstream: upstream.addr, issuer };
+    let Builds { ours, beside, more } = builds;
+    let yard = Yard { dir: dir.0.clone(), ours, beside, more, upstream: upstream.addr, issuer };
+    let (all, real) =
+        (yard.kinds(), yard.kinds().into_iter().filter(|kind| *kind != Kind::Direct).collect::<Vec<_>>());
     let token = minter.good("alice");
 
     table::machine(&yard);
     let mut verdicts = Vec::new();
     if plan.does("start") {
-        let kinds = [Kind::Ours, Kind::Haproxy, Kind::Nginx];
-        let runs = plan::interleaved(plan.starts, &kinds, |kind, _| startup::run(&yard, kind));
+        let runs = plan::interleaved(plan.starts, &real, |kind, _| startup::run(&yard, kind));
         table::startup(&runs, &mut verdicts);
     }
     if plan.does("load") {
-        let fleet: Vec<_> = Kind::ALL.into_iter().map(|kind| yard.start(kind).0).collect();
+        let fleet: Vec<_> = all.iter().map(|kind| yard.start(*kind).0).collect();
         for scenario in plan.scenarios() {
             let kinds: Vec<Kind> =
-                Kind::ALL.into_iter().filter(|kind| plan::applies(*kind, &scenario)).collect();
+                all.iter().copied().filter(|kind| plan::applies(*kind, &scenario)).collect();
             let runs = plan::interleaved(plan.rounds, &kinds, |kind, round| {
                 let target = fleet.iter().find(|target| target.kind == kind).expect("all were started");
-                let seed = (u64::from(round) * 4 + kind as u64 + 1) * 0x0800_0000;
+                let seed = (u64::from(round) * 5 + kind as u64 + 1) * 0x0800_0000;
                 let posts = upstream.posts();
                 let tokens = files.named(scenario.tokens);
                 let figures = load::run(target, &scenario, tokens, &dir.0, plan.seconds, seed);
@@ -108,7 +125,7 @@ fn measure(plan: &Plan, ours: PathBuf) {
         }
     }
     if plan.does("syscalls") {
-        for kind in [Kind::Ours, Kind::Haproxy, Kind::Nginx] {
+        for kind in real {
             let (target, _) = yard.start(kind);
             for connections in plan.syscall_connections() {
                 let scenario = plan::json(*connections, "1");
@@ -119,7 +136,7 @@ fn measure(plan: &Plan, ours: PathBuf) {
     }
     if plan.does("streams") {
         for count in plan.streams() {
-            let runs = plan::interleaved(plan.rounds, &Kind::ALL, |kind, _| {
+            let runs = plan::interleaved(plan.rounds, &all, |kind, _| {
                 let (target, _) = yard.start(kind);
                 streams::run(&target, &upstream, &token, *count, plan.event_seconds)
             });

@@ -7,6 +7,7 @@ use super::load::Scenario;
 pub struct Plan {
     smoke: bool,
     only: Vec<String>,
+    matching: String,
     pub rounds: u32,
     pub seconds: u32,
     pub starts: u32,
@@ -21,6 +22,7 @@ impl Plan {
         Ok(Self {
             smoke,
             only: args.values_from_str("--only")?,
+            matching: args.opt_value_from_str("--match")?.unwrap_or_default(),
             rounds,
             seconds: args.opt_value_from_str("--seconds")?.unwrap_or_else(|| pick(3, 1)),
             starts: pick(15, 3),
@@ -50,6 +52,7 @@ impl Plan {
         ] {
             all.push(Scenario { what, connections: 16, tokens, mode, refused: true });
         }
+        all.retain(|scenario| scenario.title().contains(&self.matching));
         all
     }
 

@@ -88,12 +88,7 @@ pub fn startup(runs: &Runs<startup::Figures>, verdicts: &mut Vec<Verdict>) {
 }
 
 pub fn load(scenario: &load::Scenario, runs: &Runs<load::Figures>, verdicts: &mut Vec<Verdict>) {
-    let tokens = match scenario.tokens {
-        "1" => ", 1 token",
-        "1000" => ", 1,000 tokens",
-        _ => "",
-    };
-    let title = format!("{}{tokens}, {} connections", scenario.what, scenario.connections);
+    let title = scenario.title();
     println!(
         "\n{title:<58} {:>8} {:>8} {:>7} {:>8} {:>7} {:>6}",
         "req/s", "CPU ms/k", "p50 us", "p99 us", "x req/s", "x CPU"
