@@ -119,9 +119,17 @@ pub struct Proxy {
 /// What the gate stands in front of.
 enum Behind {
     /// An MCP server that speaks HTTP.
-    Http { pool: Arc<Pool>, base: BaseUrl, authorization: Option<Secret>, first_byte_timeout: Duration },
+    Http(Http),
     /// One that is a program.
     Stdio(Bridge),
+}
+
+/// The way to an MCP server that speaks HTTP.
+struct Http {
+    pool: Arc<Pool>,
+    base: BaseUrl,
+    authorization: Option<Secret>,
+    first_byte_timeout: Duration,
 }
 
 impl Behind {
@@ -129,12 +137,12 @@ impl Behind {
         match &config.upstream {
             Upstream::Http { base, first_byte_timeout, authorization } => {
                 let roots = root_store(config.ca_file.as_deref()).map_err(StartError::Roots)?;
-                Ok(Self::Http {
-                    pool: Pool::start(base, roots, log).map_err(StartError::Pool)?,
+                Ok(Self::Http(Http {
+                    pool: Pool::start(base, &config.public, roots, log).map_err(StartError::Pool)?,
                     base: base.clone(),
                     authorization: authorization.clone(),
                     first_byte_timeout: *first_byte_timeout,
-                })
+                }))
             }
             Upstream::Stdio(stdio) => {
                 Bridge::start(stdio, config, sessions, log).map(Self::Stdio).map_err(StartError::Bridge)
@@ -144,7 +152,7 @@ impl Behind {
 
     fn stop(&self) {
         match self {
-            Self::Http { pool, .. } => pool.stop(),
+            Self::Http(http) => http.pool.stop(),
             Self::Stdio(bridge) => bridge.stop(),
         }
     }
@@ -215,7 +223,7 @@ impl Proxy {
     /// What the MCP server is, for the log.
     fn protects(&self) -> String {
         match &*self.behind {
-            Behind::Http { pool, .. } => pool.authority().to_owned(),
+            Behind::Http(http) => http.pool.shown().to_owned(),
             Behind::Stdio(_) => "a program".to_owned(),
         }
     }
@@ -224,7 +232,7 @@ impl Proxy {
     #[must_use]
     pub fn bridge(&self) -> Option<&Bridge> {
         match &*self.behind {
-            Behind::Http { .. } => None,
+            Behind::Http(_) => None,
             Behind::Stdio(bridge) => Some(bridge),
         }
     }
@@ -341,7 +349,7 @@ impl Handler for Front {
             line,
         };
         match &*self.behind {
-            Behind::Http { .. } => self.relay(relay, request, ticket),
+            Behind::Http(http) => self.relay(http, relay, request, ticket),
             Behind::Stdio(bridge) => bridge.serve(relay, request, Box::new(ticket)),
         }
     }
@@ -361,10 +369,8 @@ impl Handler for Front {
 
 impl Front {
     /// Begins the exchange with the MCP server. The permit is used up here: one request, one permit.
-    fn relay(&self, relay: Relay, request: &Incoming, mut ticket: Ticket) -> Answer {
-        let Behind::Http { pool, base, authorization, first_byte_timeout } = &*self.behind else {
-            return Answer::Reply(ticket.refuse(&Refusal::NotFound)); // serve() has looked
-        };
+    fn relay(&self, http: &Http, relay: Relay, request: &Incoming, mut ticket: Ticket) -> Answer {
+        let pool = &http.pool;
         let Relay { permit, endpoint, era, id, .. } = relay;
         let principal = permit.principal();
         // A modern request has no session; whatever is sent under that name is not even looked at (M-15).
@@ -381,6 +387,9 @@ impl Front {
         let (Some(target), false) = (target, session == Some(None)) else {
             return Answer::Reply(ticket.refuse(&Refusal::UnknownSession { id }));
         };
+        let moved = pool.follow(&target);
+        let followed = moved.is_some();
+        let target = moved.unwrap_or(target);
         let mut head = Vec::with_capacity(1024);
         headers::request_head(
             &mut head,
@@ -389,7 +398,7 @@ impl Front {
                 target: &target,
                 authority: pool.authority(),
                 session: session.flatten(),
-                authorization: authorization.as_ref(),
+                authorization: http.authorization.as_ref(),
                 identity: self.identity.then_some(&**principal),
                 public: (&self.public.scheme, &self.public.authority),
                 peer: request.peer(),
@@ -400,14 +409,15 @@ impl Front {
             return Answer::Reply(ticket.refuse(&Refusal::Busy { id }));
         }
         let order = Order {
-            head: &head,
+            head,
             body: request.body(),
+            followed,
             idempotent: request.method() == Method::Get,
             head_only: false,
             endless,
-            first_byte_timeout: *first_byte_timeout,
+            first_byte_timeout: http.first_byte_timeout,
             stream_idle_time: self.limits.stream_idle_time,
-            rewriter: (endpoint == Endpoint::Sse).then(|| Box::new(self.rewriter(base, principal))),
+            rewriter: (endpoint == Endpoint::Sse).then(|| Box::new(self.rewriter(&http.base, principal))),
         };
         Answer::Relay(Box::new(Exchange::begin(pool, order, Box::new(ticket))))
     }
