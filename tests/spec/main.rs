@@ -10,6 +10,7 @@ mod relaying;
 mod upstream;
 mod tls;
 mod local;
+mod stdio;
 mod binary;
 mod configuration;
 mod tidy;
