@@ -368,7 +368,7 @@ fn priming(id: EventId) -> String {
 fn render(out: &mut String, id: Option<EventId>, message: &str) {
     use std::fmt::Write as _;
     if let Some(id) = id {
-        let _ = write!(out, "id: {id}\n");
+        let _ = writeln!(out, "id: {id}");
     }
     out.push_str("event: message\ndata: ");
     out.push_str(message);
