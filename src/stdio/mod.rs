@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `launch.rs` | command, environment and folder; the bond that ends a child with us |
 //! | `process.rs` | children: starting, reading, writing, ending; threads `spawner` and `children` |
+//! | `input.rs` | lines to a child, written at once or waiting within a bound |
 //! | `framing.rs`, `said.rs` | bytes to bounded lines; what goes to the log |
 //! | `line.rs`, `id.rs` | one message and where its members stand; ids as keys |
 //! | `remap.rs`, `splice.rs` | many askers at one child: ids of ours for theirs |
@@ -31,6 +32,7 @@
 
 pub mod framing;
 pub mod id;
+mod input;
 pub mod launch;
 pub mod line;
 pub mod params;

@@ -15,7 +15,7 @@
 //!
 //! One thread with epoll instead of three for each child: no child can make it wait, since every pipe is non-blocking,
 //! each may have its [`STDIO_READ_BYTES`] and then others have their turn, and a hundred idle children cost no thread.
-//! What waits for a child that does not read is bounded by [`STDIO_INPUT_BYTES_MAX`], and a child that goes on like that
+//! What waits for a child that does not read is bounded by [`crate::limits::STDIO_INPUT_BYTES_MAX`], and a child that goes on like that
 //! is ended.
 //!
 //! How it is used: [`Children::spawn`] gives a [`Child`] at once, before there is a process; [`Child::send`] writes one
@@ -27,8 +27,8 @@
 //!
 //! Stop: [`Children::stop`] closes the queue and joins `spawner`, then every child is stopped and `children` joined.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::{self, IoSlice, Read as _};
+use std::collections::HashMap;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,13 +46,11 @@ use rustix::process::{
 };
 
 use super::framing::{Found, Lines};
+use super::input::Input;
 use super::launch::Launch;
 use super::said::Said;
 use crate::edge::Wake;
-use crate::limits::{
-    STACK_BYTES, STDIO_EXIT_TIME_MAX, STDIO_INPUT_BYTES_MAX, STDIO_INPUT_TIME_MAX, STDIO_READ_BYTES,
-    STDIO_STARTS_MAX,
-};
+use crate::limits::{STACK_BYTES, STDIO_EXIT_TIME_MAX, STDIO_READ_BYTES, STDIO_STARTS_MAX};
 use crate::log::Log;
 
 /// Whom a child speaks to. Called on the thread `children`, which must not be made to wait.
@@ -79,18 +77,11 @@ pub(crate) struct End {
     pub(crate) asked: bool,
 }
 
-/// Why a line was not sent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum NotSent {
-    /// The child does not read, and as much waits for it as may. Another time perhaps.
-    Full,
-    /// The child has ended or is ending.
-    Gone,
-}
-
 /// As many processes wait to be started as may.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct TooMany;
+
+pub(crate) use super::input::NotSent;
 
 /// A child. The process is stopped when the last clone is dropped.
 #[derive(Clone)]
@@ -111,22 +102,11 @@ impl Child {
     }
 }
 
-/// The way to a child's standard input.
+/// The way to a child, from before there is a process until after its end.
 struct Pipe {
     key: u64,
     shared: Arc<Shared>,
     input: Mutex<Input>,
-}
-
-#[derive(Default)]
-struct Input {
-    /// Absent before the process is there, and after its end was begun.
-    fd: Option<OwnedFd>,
-    waiting: VecDeque<u8>,
-    /// Since when nothing of it was taken.
-    since: Option<Instant>,
-    /// Nothing is taken any more.
-    closed: bool,
 }
 
 impl Pipe {
@@ -135,60 +115,16 @@ impl Pipe {
     }
 
     fn send(&self, line: &[u8]) -> Result<(), NotSent> {
-        let mut input = self.lock();
-        if input.closed {
-            return Err(NotSent::Gone);
-        }
-        let mut taken = 0;
-        if input.waiting.is_empty() {
-            if let Some(fd) = &input.fd {
-                taken = match rustix::io::writev(fd, &[IoSlice::new(line), IoSlice::new(b"\n")]) {
-                    Ok(taken) => taken,
-                    Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
-                    Err(_) => return Err(NotSent::Gone),
-                };
-                if taken > line.len() {
-                    return Ok(());
-                }
-            }
-        } else if input.waiting.len() + line.len() > STDIO_INPUT_BYTES_MAX {
-            return Err(NotSent::Full);
-        }
-        let first = input.waiting.is_empty() && input.fd.is_some();
-        input.waiting.extend(line.get(taken..).unwrap_or_default());
-        input.waiting.push_back(b'\n');
-        input.since.get_or_insert_with(Instant::now);
-        drop(input);
-        if first {
+        let waits = self.lock().push(line, Instant::now())?;
+        if waits {
             self.shared.tell(Command::Write(self.key));
         }
         Ok(())
     }
 
     fn stop(&self) {
-        self.lock().closed = true;
+        self.lock().close();
         self.shared.tell(Command::Stop(self.key));
-    }
-
-    /// Writes what waits. `true` when nothing is left, or nothing can be written any more.
-    fn flush(&self, now: Instant) -> bool {
-        let mut input = self.lock();
-        let Input { fd: Some(fd), waiting, since, .. } = &mut *input else { return true };
-        while !waiting.is_empty() {
-            let (front, back) = waiting.as_slices();
-            match rustix::io::writev(&*fd, &[IoSlice::new(front), IoSlice::new(back)]) {
-                Ok(taken) => {
-                    waiting.drain(..taken);
-                    *since = Some(now);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return false,
-                Err(_) => waiting.clear(), // it reads no more; its end is on the way
-            }
-        }
-        *since = None;
-        *waiting = VecDeque::new();
-        true
     }
 }
 
@@ -311,7 +247,7 @@ impl Children {
 /// The thread `spawner`. It lives as long as there may be children, since their parent-death signal follows it.
 fn spawn_all(queue: &Receiver<Job>, shared: &Arc<Shared>) {
     for job in queue {
-        if job.pipe.lock().closed {
+        if job.pipe.lock().is_closed() {
             fail(&job, shared, "it was stopped before it was started".into(), true);
             continue;
         }
@@ -328,7 +264,7 @@ fn spawn_all(queue: &Receiver<Job>, shared: &Arc<Shared>) {
 }
 
 fn fail(job: &Job, shared: &Shared, why: String, asked: bool) {
-    job.pipe.lock().closed = true;
+    job.pipe.lock().end();
     shared.alive.fetch_sub(1, Ordering::Relaxed);
     let told = catch_unwind(AssertUnwindSafe(|| {
         job.sink.ended(&End { why, last_words: String::new(), asked });
@@ -402,7 +338,7 @@ impl Running {
         };
         let number = pid.as_raw_pid();
         shared.log.info("started the MCP server", &[("pid", &number), ("argv", job.launch.argv())]);
-        job.pipe.lock().fd = stdin.map(OwnedFd::from);
+        job.pipe.lock().open(stdin.map(OwnedFd::from));
         Ok(Self {
             pid,
             pipe: Arc::clone(&job.pipe),
@@ -571,7 +507,7 @@ impl Keeper {
         if let Some(fd) = &running.pidfd {
             failed |= epoll::add(&self.epoll, fd, data(EXIT), EventFlags::IN).is_err();
         }
-        let closed = running.pipe.lock().closed;
+        let closed = running.pipe.lock().is_closed();
         self.write(key, now);
         if failed || closed || self.halting {
             self.begin_end(key, closed || self.halting, now);
@@ -581,9 +517,9 @@ impl Keeper {
     /// Writes what waits for a child, and watches for room where some is left.
     fn write(&mut self, key: u64, now: Instant) {
         let Some(running) = self.running.get_mut(&key) else { return };
-        let done = running.pipe.flush(now);
-        let input = running.pipe.lock();
-        let Some(fd) = &input.fd else {
+        let mut input = running.pipe.lock();
+        let done = input.flush(now);
+        let Some(fd) = input.fd() else {
             running.writes = false;
             return;
         };
@@ -626,11 +562,9 @@ impl Keeper {
         if running.phase != Phase::Running {
             return;
         }
-        running.pipe.flush(now); // what still fits, such as a cancellation
         let mut input = running.pipe.lock();
-        input.closed = true;
-        input.fd = None;
-        input.waiting = VecDeque::new();
+        input.flush(now); // what still fits, such as a cancellation
+        input.end();
         drop(input);
         running.writes = false;
         running.phase = Phase::Asked(now + STDIO_EXIT_TIME_MAX);
@@ -645,7 +579,7 @@ impl Keeper {
             self.finish(key, now);
             return;
         }
-        let stuck = running.pipe.lock().since.is_some_and(|since| now >= since + STDIO_INPUT_TIME_MAX);
+        let stuck = running.pipe.lock().is_stuck(now);
         match running.phase {
             Phase::Running if stuck => {
                 let pid = running.pid.as_raw_pid();
@@ -679,9 +613,7 @@ impl Keeper {
         }
         running.errors.settle(&log, now, true);
         running.noise.settle(&log, now, true);
-        let mut input = running.pipe.lock();
-        (input.closed, input.fd, input.waiting) = (true, None, VecDeque::new());
-        drop(input);
+        running.pipe.lock().end();
         let why = match running.child.wait() {
             Ok(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => format!("exit code {code}"),
