@@ -483,8 +483,7 @@ impl Incoming {
             let (name, value) = (self.text(span.name), self.bytes(span.value));
             if header::same(name, header::HOST) {
                 hosts += 1;
-                let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(b);
-                if value.is_empty() || !value.iter().all(fits) {
+                if !is_authority(value) {
                     return Err(Fault::Malformed("Host is not an authority"));
                 }
             } else if header::same(name, header::CONTENT_LENGTH) {
@@ -568,6 +567,24 @@ impl Incoming {
         }
         Ok(self.body_done)
     }
+}
+
+/// RFC 9112 section 3.2, RFC 3986 section 3.2: a host and perhaps a port. An empty one is for targets that have no
+/// authority, of which none is served here; a name that needs percent-encoding is no host's.
+fn is_authority(value: &[u8]) -> bool {
+    let (host_fits, port) = if let Some(literal) = value.strip_prefix(b"[") {
+        let Some(end) = memchr::memchr(b']', literal) else { return false };
+        let (address, port) = literal.split_at(end);
+        let fits = |b: &u8| b.is_ascii_hexdigit() || b":.".contains(b);
+        (!address.is_empty() && address.iter().all(fits), port.get(1..).unwrap_or_default())
+    } else {
+        let (name, port) = value.split_at(memchr::memchr(b':', value).unwrap_or(value.len()));
+        let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(b);
+        (!name.is_empty() && name.iter().all(fits), port)
+    };
+    host_fits
+        && (port.is_empty()
+            || port.strip_prefix(b":").is_some_and(|port| port.iter().all(u8::is_ascii_digit)))
 }
 
 /// RFC 9112 section 6.2: digits, and nothing else.
