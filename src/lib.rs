@@ -24,3 +24,4 @@ pub mod limits;
 pub mod clock;
 pub mod secret;
 pub mod log;
+pub mod fuzz;

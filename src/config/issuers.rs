@@ -4,7 +4,7 @@
 
 use super::file::{Text, Texts};
 use super::problem::Findings;
-use super::section::{Placed, Section, quote, show};
+use super::section::{Placed, Section, show};
 use super::tree::Node;
 use super::{Algorithm, Allowed};
 
@@ -61,7 +61,7 @@ pub(super) fn algorithms(section: &mut Section<'_>, findings: &Findings) -> Opti
                     "auto" => "write auto alone, or a list without it".to_owned(),
                     _ => format!("write {}; no other algorithm is verified", Algorithm::NAMES),
                 };
-                findings.problem(&name.path, format!("found {}", quote(&name.value)), fix);
+                findings.problem(&name.path, format!("found {}", name.shown()), fix);
             }
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! A [`Problem`] names the line, the key, what was found there and what to write instead, so that nobody needs this
 //! source. A [`Note`] says what the program had to guess or what it should be watched for, and which line settles it.
-//! Neither ever holds a secret or a value from the environment.
+//! Neither ever holds a secret. A problem shows what stands in the file and no value from the environment; a note may
+//! show what was made of one, such as the issuer whose tokens are accepted.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;

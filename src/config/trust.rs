@@ -310,7 +310,7 @@ impl Truster<'_> {
         let org = org?;
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
         if !self.placeholder(org, "the name of your organisation in Asgardeo") && !org.bytes().all(fits) {
-            let found = format!("{} is no name of an organisation", quote(&org.value));
+            let found = format!("{} is no name of an organisation", org.shown());
             self.findings.problem(
                 &org.path,
                 found,
@@ -344,7 +344,7 @@ impl Truster<'_> {
         match Url::parse(text) {
             Ok(url) if url.tls || url.is_loopback() => {}
             Ok(_) => {
-                let found = format!("{} is http, on another machine", quote(&text.value));
+                let found = format!("{} is http, on another machine", text.shown());
                 self.findings.problem(&text.path, found, "write its https:// URL (RFC 8414 section 2)");
             }
             Err(fault) => {
@@ -360,7 +360,7 @@ impl Truster<'_> {
         match Url::parse(bare) {
             Ok(url) if url.tls || url.is_loopback() => {}
             Ok(_) => {
-                let found = format!("{} is http, on another machine", quote(&text.value));
+                let found = format!("{} is http, on another machine", text.shown());
                 self.findings.problem_once(&text.path, found, "write an https:// URL");
             }
             Err(UrlFault::Path) if is_placeholder(text) => {}
@@ -384,8 +384,8 @@ impl Truster<'_> {
                     format!("tokens in the {} are not accepted, so this is not published", text.value),
                     "keep header alone",
                 ),
-                other => {
-                    let found = format!("{} is no method", quote(other));
+                _ => {
+                    let found = format!("{} is no method", text.shown());
                     self.findings.problem(&text.path, found, "write header");
                 }
             }
@@ -409,7 +409,7 @@ impl Truster<'_> {
     /// Whether a text is still what documentation has in its place; then it is told.
     fn placeholder(&self, text: &Placed<String>, what: &str) -> bool {
         if is_placeholder(text) {
-            let found = format!("{} is a placeholder, so no token will be accepted", quote(&text.value));
+            let found = format!("{} is a placeholder, so no token will be accepted", text.shown());
             self.findings.warn(&text.path, found, format!("write {what}"));
         }
         is_placeholder(text)

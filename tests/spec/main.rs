@@ -12,4 +12,5 @@ mod tls;
 mod local;
 mod binary;
 mod configuration;
+mod corpus;
 mod tidy;
