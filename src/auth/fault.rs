@@ -204,6 +204,8 @@ pub enum TokenFault {
         accepted: Shown,
         /// What nearly makes them equal.
         near: Option<Near>,
+        /// The key of the configuration that says who.
+        at: Box<str>,
     },
     /// No key of the issuer has the token's `kid`.
     KeyUnknown {
@@ -245,12 +247,12 @@ pub enum TokenFault {
     /// A claim that must be there is not.
     ClaimMissing {
         /// Which one.
-        claim: &'static str,
+        claim: Box<str>,
     },
     /// A claim is of a type or value that its RFC does not allow.
     ClaimMalformed {
         /// Which one.
-        claim: &'static str,
+        claim: Box<str>,
         /// What it must be.
         wanted: &'static str,
     },
@@ -268,12 +270,16 @@ pub enum TokenFault {
     },
     /// It is meant for somebody else (RFC 8707 section 2; RFC 9068 section 4).
     Audience {
-        /// What `aud` says.
+        /// The claim that says it, `aud` nearly always.
+        claim: Box<str>,
+        /// What it says.
         found: Shown,
         /// What would have been accepted.
         accepted: Shown,
         /// What nearly makes them equal.
         near: Option<Near>,
+        /// The key of the configuration that says so.
+        at: Box<str>,
     },
     /// It is an ID token, or another token that is not for a resource (RFC 8725 section 3.12).
     NotAnAccessToken {
@@ -342,7 +348,7 @@ impl TokenFault {
     }
 }
 
-fn mismatch(f: &mut fmt::Formatter<'_>, near: Option<Near>, fix: &str) -> fmt::Result {
+fn mismatch(f: &mut fmt::Formatter<'_>, near: Option<Near>, fix: fmt::Arguments<'_>) -> fmt::Result {
     match near {
         Some(near) => write!(f, ": {near}; {fix}"),
         None => write!(f, "; {fix}"),
@@ -393,9 +399,9 @@ impl fmt::Display for TokenFault {
                     ", which is not that of an access token; the client must send its access token"
                 })
             }
-            Self::Issuer { found, accepted, near } => {
+            Self::Issuer { found, accepted, near, at } => {
                 write!(f, "the token was issued by {found}, and accepted is {accepted}")?;
-                mismatch(f, *near, "write the value of the token's iss into issuer or authorization_servers")
+                mismatch(f, *near, format_args!("if that issuer is trusted, write {found} into {at}"))
             }
             Self::KeyUnknown { kid, issuer } => write!(
                 f,
@@ -442,9 +448,9 @@ impl fmt::Display for TokenFault {
                 f,
                 "the token's {claim} lies {ahead} seconds ahead; compare the clocks, or raise leeway_seconds"
             ),
-            Self::Audience { found, accepted, near } => {
-                write!(f, "the token is for {found}, and accepted is {accepted}")?;
-                mismatch(f, *near, "write the value of the token's aud into audience, if it means this server")
+            Self::Audience { claim, found, accepted, near, at } => {
+                write!(f, "the token's {claim} is {found}, and accepted is {accepted}")?;
+                mismatch(f, *near, format_args!("if that means this server, write it into {at}"))
             }
             Self::NotAnAccessToken { claim } => write!(
                 f,
@@ -523,7 +529,7 @@ mod tests {
             TokenFault::Extension { name: "crit" },
             TokenFault::TokenType { found: Some(x()), by_policy: false },
             TokenFault::TokenType { found: None, by_policy: true },
-            TokenFault::Issuer { found: x(), accepted: x(), near: Some(Near::Scheme) },
+            TokenFault::Issuer { found: x(), accepted: x(), near: Some(Near::Scheme), at: "issuer".into() },
             TokenFault::KeyUnknown { kid: x(), issuer: x() },
             TokenFault::KeyUnusable { kid: x(), why: Unusable::PrivatePart },
             TokenFault::KeyForOther {
@@ -541,11 +547,17 @@ mod tests {
             TokenFault::NoKey { issuer: x() },
             TokenFault::Signature { issuer: x(), kid: Some(x()) },
             TokenFault::Signature { issuer: x(), kid: None },
-            TokenFault::ClaimMissing { claim: "exp" },
-            TokenFault::ClaimMalformed { claim: "exp", wanted: "a number" },
+            TokenFault::ClaimMissing { claim: "exp".into() },
+            TokenFault::ClaimMalformed { claim: "exp".into(), wanted: "a number" },
             TokenFault::Expired { ago: 1 },
             TokenFault::NotYet { claim: "nbf", ahead: 100 },
-            TokenFault::Audience { found: x(), accepted: x(), near: None },
+            TokenFault::Audience {
+                claim: "aud".into(),
+                found: x(),
+                accepted: x(),
+                near: None,
+                at: "audience".into(),
+            },
             TokenFault::NotAnAccessToken { claim: "nonce" },
             TokenFault::SenderConstrained,
             TokenFault::RequiredClaim { claim: x(), found: Some(x()), accepted: x() },

@@ -151,6 +151,8 @@ impl From<TokenFault> for AuthError {
 #[derive(Debug)]
 struct Trusted {
     issuer: String,
+    /// The key of the configuration that names it.
+    at: Box<str>,
     algorithms: Allowed,
     rules: Rules,
 }
@@ -180,11 +182,19 @@ impl Authenticator {
         }
         let trusted = |issuer: &crate::config::Issuer| Trusted {
             issuer: issuer.issuer.clone(),
+            at: issuer.written.issuer.clone(),
             algorithms: issuer.algorithms.clone(),
             rules: Rules {
                 audiences: issuer.audiences.iter().map(|aud| claims::canonical(aud).into_owned()).collect(),
+                audience_at: issuer.written.audience.clone(),
+                names: issuer.claims.clone(),
                 leeway_seconds: config.leeway_seconds,
-                required_claims: config.required_claims.clone(),
+                required_claims: config
+                    .required_claims
+                    .iter()
+                    .chain(&issuer.required_claims)
+                    .cloned()
+                    .collect(),
             },
         };
         Self {
@@ -318,10 +328,16 @@ impl Authenticator {
     /// other's keys.
     fn issuer_of(&self, token: &Unverified<'_>) -> Result<&Trusted, TokenFault> {
         let found = token.issuer()?;
-        self.issuers.iter().find(|trusted| trusted.issuer == found).ok_or_else(|| TokenFault::Issuer {
-            found: Shown::of(found),
-            accepted: Shown::list(self.issuers.iter().map(|trusted| trusted.issuer.as_str())),
-            near: self.issuers.iter().find_map(|trusted| Near::between(found, &trusted.issuer)),
+        self.issuers.iter().find(|trusted| trusted.issuer == found).ok_or_else(|| {
+            let mut all = self.issuers.iter();
+            let near = all.find_map(|trusted| Some((Near::between(found, &trusted.issuer)?, trusted)));
+            let at = near.map(|(_, trusted)| trusted).or_else(|| self.issuers.first());
+            TokenFault::Issuer {
+                found: Shown::of(found),
+                accepted: Shown::list(self.issuers.iter().map(|trusted| trusted.issuer.as_str())),
+                near: near.map(|(near, _)| near),
+                at: at.map_or_else(Box::default, |trusted| trusted.at.clone()),
+            }
         })
     }
 }

@@ -12,6 +12,7 @@
 pub mod file;
 pub mod tree;
 mod algorithm;
+mod claims;
 mod issuers;
 mod load;
 mod problem;
@@ -30,6 +31,7 @@ use crate::log;
 use crate::secret::Secret;
 
 pub use algorithm::{Algorithm, Allowed};
+pub use claims::{ClaimNames, SHAPES, Shape};
 pub use load::{Outside, Overrides};
 pub use problem::{LoadError, Note, NoteKind, Problem};
 pub use section::Placed;
@@ -192,10 +194,31 @@ pub struct Issuer {
     pub metadata_url: Option<String>,
     /// Where its keys are; found by discovery when absent.
     pub jwks_uri: Option<String>,
-    /// Values of `aud` that mean us. At least one.
+    /// Values of its audience claim that mean us. At least one.
     pub audiences: Vec<String>,
     /// Algorithms its tokens may use.
     pub algorithms: Allowed,
+    /// Where things stand in its tokens.
+    pub claims: ClaimNames,
+    /// Claims that its tokens must have, each with the values that are accepted.
+    pub required_claims: Vec<(String, Vec<String>)>,
+    /// Where the configuration says so.
+    pub written: Written,
+}
+
+/// Which keys of the configuration say who is trusted, each with its line, for messages about tokens that are not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Written {
+    /// Who issues.
+    pub issuer: Box<str>,
+    /// For whom.
+    pub audience: Box<str>,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self { issuer: "issuer".into(), audience: "audience".into() }
+    }
 }
 
 /// How `typ` in a token's header is judged (RFC 9068 section 4; requirements section 5.6).
