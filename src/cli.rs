@@ -363,6 +363,10 @@ fn summary(args: &Args, config: &Config, notes: &[Note]) -> String {
         line("  keys", issuer.jwks_uri.as_deref().unwrap_or("found by discovery"));
         line("  signed with", &issuer.algorithms.to_string());
         line("  meant for", &issuer.audiences.join(", "));
+        if let Some(introspection) = &issuer.introspection {
+            let endpoint = introspection.endpoint.as_deref().unwrap_or("an endpoint found by discovery");
+            line("  opaque", &format!("asked about at {endpoint}, as {}", introspection.client_id));
+        }
         let plain = ClaimNames::default();
         if issuer.claims != plain {
             let ClaimNames { audience, subject, client_id, scopes } = &issuer.claims;

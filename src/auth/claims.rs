@@ -1,6 +1,7 @@
 //! What a token whose signature holds must say (RFC 7519 section 4.1, RFC 9068 section 4, RFC 8707 section 2).
 //!
-//! A [`Claims`] is made by [`super::token`] alone, after it has verified the signature. Judging is pure: the time is
+//! A [`Claims`] is made by [`super::token`], after it has verified the signature, and by [`super::introspection`], after
+//! the issuer has answered for the token, and by nobody else. Judging is pure: the time is
 //! given. The verdict on the audience is kept apart from the others, because one compatibility setting waives it
 //! (decision D4) and nothing waives the rest.
 
@@ -22,7 +23,9 @@ use crate::limits::NUMERIC_DATE_MAX;
 pub struct Rules {
     /// Values of the audience claim that mean us, as [`canonical`] writes them.
     pub audiences: Vec<String>,
-    /// The key of the configuration that names them.
+    /// The key of the configuration that names the issuer.
+    pub issuer_at: Box<str>,
+    /// The key of the configuration that names the audiences.
     pub audience_at: Box<str>,
     /// Where things stand.
     pub names: ClaimNames,
@@ -37,6 +40,8 @@ pub struct Rules {
 pub struct Claims<'t> {
     object: &'t Object,
     typ: TokenType,
+    /// Until when it counts without an `exp`.
+    without_exp: Option<Timestamp>,
 }
 
 /// A token that holds, its audience aside.
@@ -53,7 +58,13 @@ pub struct Verified {
 impl<'t> Claims<'t> {
     /// For [`super::token`], which calls it when the signature holds.
     pub(super) fn of(object: &'t Object, typ: TokenType) -> Self {
-        Self { object, typ }
+        Self { object, typ, without_exp: None }
+    }
+
+    /// For [`super::introspection`], which calls it when the issuer says that the token is active. Its answer need not
+    /// have an `exp` (RFC 7662 section 2.2), and then counts until `latest`.
+    pub(super) fn of_answer(object: &'t Object, latest: Timestamp) -> Self {
+        Self { object, typ: TokenType::Absent, without_exp: Some(latest) }
     }
 
     /// Judges them. `issuer` is the one whose keys hold the signature; `iss` has chosen it, so it is equal.
@@ -111,9 +122,9 @@ impl<'t> Claims<'t> {
             }
             _ => {}
         }
-        // And so does Cognito.
+        // And so do Cognito and Hydra.
         match self.object.get("token_use") {
-            Some(Json::String(used)) if used != "access" => {
+            Some(Json::String(used)) if !["access", "access_token"].contains(&used.as_str()) => {
                 Err(TokenFault::NotAnAccessToken { claim: "token_use" })
             }
             _ => Ok(()),
@@ -122,7 +133,7 @@ impl<'t> Claims<'t> {
 
     /// RFC 7519 sections 4.1.4 to 4.1.6. Until when the token holds.
     fn require_time(&self, leeway: i64, now: Timestamp) -> Result<Timestamp, TokenFault> {
-        let expires = self.date("exp")?.ok_or_else(|| missing("exp"))?;
+        let expires = self.date("exp")?.or(self.without_exp).ok_or_else(|| missing("exp"))?;
         let until = expires.plus(leeway);
         if now >= until {
             return Err(TokenFault::Expired { ago: now.0.saturating_sub(expires.0) });

@@ -281,6 +281,12 @@ pub enum TokenFault {
         /// The key of the configuration that says so.
         at: Box<str>,
     },
+    /// Its issuer was asked about it, and answers that it is good for nothing: expired, revoked, or never issued (RFC 7662
+    /// section 2.2).
+    Inactive {
+        /// Who says so.
+        issuer: Shown,
+    },
     /// It is an ID token, or another token that is not for a resource (RFC 8725 section 3.12).
     NotAnAccessToken {
         /// The claim that gives it away.
@@ -327,11 +333,24 @@ impl TokenFault {
             }
             Self::TokenType { .. } | Self::NotAnAccessToken { .. } => "The token is not an access token",
             Self::Expired { .. } => "The access token expired",
+            Self::Inactive { .. } => "The access token is not active",
             Self::NotYet { .. } => "The access token is not valid yet",
             Self::Audience { .. } => "The access token was not issued for this resource",
             Self::SenderConstrained => "The access token must not be used as a bearer token",
             Self::RequiredClaim { .. } => "The access token lacks a required claim",
         }
+    }
+
+    /// Whether it is no signed token at all, so that only its issuer can say what it is worth.
+    #[must_use]
+    pub fn is_opaque(&self) -> bool {
+        matches!(
+            self,
+            Self::NotAJwt { .. }
+                | Self::Encrypted
+                | Self::Base64 { part: Part::Header }
+                | Self::Json { part: Part::Header, .. }
+        )
     }
 
     /// Whether a newer key set of the issuer might tell otherwise (requirements section 5.7).
@@ -367,7 +386,7 @@ impl fmt::Display for TokenFault {
             Self::NotAJwt { segments } => write!(
                 f,
                 "the token has {segments} segments and not the three of a JWT; if the authorization server issues \
-                 opaque tokens, switch it to JWT access tokens"
+                 opaque tokens, write introspection for it, or switch it to JWT access tokens"
             ),
             Self::Base64 { part } => write!(f, "the token's {part} is not unpadded canonical base64url"),
             Self::Json { part, why } => write!(f, "the token's {part} cannot be read: {why}"),
@@ -444,6 +463,7 @@ impl fmt::Display for TokenFault {
                 "the token expired {ago} seconds ago; if that is news to the client, compare the clocks, or raise \
                  leeway_seconds"
             ),
+            Self::Inactive { issuer } => write!(f, "the token is not active, says {issuer}: it expired, was revoked, or is no token of that issuer"),
             Self::NotYet { claim, ahead } => write!(
                 f,
                 "the token's {claim} lies {ahead} seconds ahead; compare the clocks, or raise leeway_seconds"
@@ -550,6 +570,7 @@ mod tests {
             TokenFault::ClaimMissing { claim: "exp".into() },
             TokenFault::ClaimMalformed { claim: "exp".into(), wanted: "a number" },
             TokenFault::Expired { ago: 1 },
+            TokenFault::Inactive { issuer: x() },
             TokenFault::NotYet { claim: "nbf", ahead: 100 },
             TokenFault::Audience {
                 claim: "aud".into(),

@@ -2,11 +2,13 @@
 //!
 //! As [`super::file`], of which it is a part: what the values mean together is decided in `trust.rs`.
 
-use super::file::{Text, Texts, required_claims};
+use super::file::{Number, Text, Texts, required_claims};
 use super::problem::Findings;
 use super::section::{Placed, Section, quote, show};
 use super::tree::Node;
-use super::{Algorithm, Allowed, ClaimNames, SHAPES, Shape};
+use super::{Algorithm, Allowed, ClaimNames, ClientAuth, SHAPES, Shape};
+use crate::limits::INTROSPECTION_SECONDS_MAX;
+use crate::secret::Secret;
 
 /// One entry of `issuers`.
 #[derive(Debug)]
@@ -22,6 +24,39 @@ pub struct Issuer {
     pub client_id_claim: Texts,
     pub scope_claim: Texts,
     pub required_claims: Vec<(String, Vec<String>)>,
+    pub introspection: Option<Placed<Introspection>>,
+}
+
+/// `introspection`
+#[derive(Debug)]
+pub struct Introspection {
+    pub endpoint: Text,
+    pub client_id: Text,
+    pub client_secret: Option<Placed<Secret>>,
+    pub auth_method: ClientAuth,
+    pub cache_seconds: Number,
+}
+
+impl Introspection {
+    fn read(mut section: Section<'_>) -> Placed<Self> {
+        let longest = u64::try_from(INTROSPECTION_SECONDS_MAX).unwrap_or(0);
+        let introspection = Self {
+            endpoint: section.text("endpoint"),
+            client_id: section.text("client_id"),
+            client_secret: section.secret("client_secret"),
+            auth_method: section
+                .choice(
+                    "auth_method",
+                    &[("client_secret_basic", ClientAuth::Basic), ("client_secret_post", ClientAuth::Post)],
+                )
+                .map(|choice| choice.value)
+                .unwrap_or_default(),
+            cache_seconds: section.number("cache_seconds", 0..=longest),
+        };
+        let place = section.path.clone();
+        section.done();
+        Placed::new(introspection, place)
+    }
 }
 
 impl Issuer {
@@ -39,6 +74,7 @@ impl Issuer {
             client_id_claim: section.words("client_id_claim"),
             scope_claim: section.words("scope_claim"),
             required_claims: section.section("required_claims").map(required_claims).unwrap_or_default(),
+            introspection: section.section("introspection").map(Introspection::read),
         }
     }
 

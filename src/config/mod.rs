@@ -202,8 +202,35 @@ pub struct Issuer {
     pub claims: ClaimNames,
     /// Claims that its tokens must have, each with the values that are accepted.
     pub required_claims: Vec<(String, Vec<String>)>,
+    /// How it is asked about opaque tokens, if it can be.
+    pub introspection: Option<Introspection>,
     /// Where the configuration says so.
     pub written: Written,
+}
+
+/// How an issuer is asked about opaque tokens (RFC 7662).
+#[derive(Clone, Debug)]
+pub struct Introspection {
+    /// Where; found by discovery when absent.
+    pub endpoint: Option<String>,
+    /// As whom.
+    pub client_id: String,
+    /// With what secret.
+    pub client_secret: Secret,
+    /// How the secret is sent.
+    pub method: ClientAuth,
+    /// How long an answer is remembered at most, in seconds.
+    pub cache_seconds: i64,
+}
+
+/// How a client shows that it is the client (RFC 6749 section 2.3.1).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ClientAuth {
+    /// `client_secret_basic`: in the `Authorization` field.
+    #[default]
+    Basic,
+    /// `client_secret_post`: in the form.
+    Post,
 }
 
 /// Which keys of the configuration say who is trusted, each with its line, for messages about tokens that are not.

@@ -5,13 +5,15 @@
 //! Whatever is not said in so many words is a guess, and each guess becomes a note that names the settling line.
 
 use super::file::{File, Metadata, Mode};
+use super::issuers;
 use super::problem::Findings;
 use super::resolve::Resolver;
 use super::section::{Placed, quote};
 use super::tree::Path;
 use super::url::{Url, UrlFault};
-use super::{Allowed, Issuer, Paths, PublicUrl, Resource, Written};
+use super::{Allowed, Introspection, Issuer, Paths, PublicUrl, Resource, Written};
 use crate::auth::scope::ScopeSet;
+use crate::limits::INTROSPECTION_SECONDS_MAX;
 
 /// Where Asgardeo's organisations live.
 const ASGARDEO: &str = "https://api.asgardeo.io/t/";
@@ -253,6 +255,16 @@ impl Truster<'_> {
                 }
                 found.claims = entry.claims(self.findings);
                 found.required_claims = entry.required();
+                found.introspection = entry.introspection.as_ref().and_then(|one| self.introspection(one));
+                if found.introspection.is_some() && issuers.iter().any(|other| other.introspection.is_some())
+                {
+                    let at = entry.introspection.as_ref().map_or(&entry.issuer.path, |one| &one.path);
+                    self.findings.problem(
+                        at,
+                        "another issuer has introspection too, and an opaque token does not say whose it is",
+                        "keep it for one issuer, and have the others issue JWT access tokens",
+                    );
+                }
                 if issuers.iter().any(|other| other.issuer == found.issuer) {
                     self.findings.problem(
                         &entry.issuer.path,
@@ -302,6 +314,27 @@ impl Truster<'_> {
         self.findings.guess(&org.path, text, format!("write issuer: {real}"));
         let keys = self.keys_of(&Placed::new(real.clone(), org.path.clone()), true);
         vec![issuer(&real, &org.path, keys.or_else(|| Some(format!("{base}{ASGARDEO_JWKS_PATH}"))))]
+    }
+
+    /// Complete, or told what is missing.
+    fn introspection(&self, written: &Placed<issuers::Introspection>) -> Option<Introspection> {
+        let missing = |key: &str, fix: &str| self.findings.problem(&written.path.key(key), "missing", fix);
+        if written.client_id.is_none() {
+            missing("client_id", "write the client as which this proxy is known to the issuer");
+        }
+        if written.client_secret.is_none() {
+            missing("client_secret", "write it, or client_secret_file with the name of a file that holds it");
+        }
+        Some(Introspection {
+            endpoint: written.endpoint.as_ref().map(|text| self.key_url(text)),
+            client_id: written.client_id.as_ref()?.value.clone(),
+            client_secret: written.client_secret.as_ref()?.value.clone(),
+            method: written.auth_method,
+            cache_seconds: written
+                .cache_seconds
+                .as_ref()
+                .map_or(INTROSPECTION_SECONDS_MAX, |seconds| i64::try_from(seconds.value).unwrap_or(0)),
+        })
     }
 
     /// The issuer in a hand-written answer to a metadata request.
@@ -387,8 +420,12 @@ impl Truster<'_> {
             }
             Err(UrlFault::Path) if is_placeholder(text) => {}
             Err(fault) => {
-                let found = format!("this is no URL of a key set: {fault}");
-                self.findings.problem_once(&text.path, found, "write the jwks_uri of your identity provider");
+                let found = format!("{} is not asked for anything: {fault}", quote(&text.value));
+                self.findings.problem_once(
+                    &text.path,
+                    found,
+                    "write the https:// URL of your identity provider",
+                );
             }
         }
         text.value.clone()
