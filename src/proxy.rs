@@ -21,7 +21,7 @@ use crate::edge::http1::{Fault, Incoming, Method};
 use crate::edge::{Answer, Handler, Server, Settings};
 use crate::gate::{Admitted, Audit, Gate, Relay};
 use crate::header;
-use crate::limits::LOG_VALUE_CHARS_MAX;
+use crate::limits::{INTROSPECTION_WORKERS, LOG_VALUE_CHARS_MAX};
 use crate::log::{Field, Level, Log};
 use crate::mcp::revision::Era;
 use crate::relay::answer::AnswerHead;
@@ -126,13 +126,16 @@ impl Proxy {
     /// [`StartError`]
     pub fn start_on(
         listener: TcpListener,
-        config: Config,
+        mut config: Config,
         clock: Clock,
         log: Log,
     ) -> Result<Self, StartError> {
         let Upstream::Http { base, first_byte_timeout, authorization } = config.upstream.clone() else {
             return Err(StartError::Stdio);
         };
+        if config.limits.workers.is_none() && config.issuers.iter().any(|one| one.introspection.is_some()) {
+            config.limits.workers = Some(INTROSPECTION_WORKERS);
+        }
         let bound = listener.local_addr().map_err(|err| StartError::Listen(config.listen, err))?;
         let roots = root_store(config.ca_file.as_deref()).map_err(StartError::Roots)?;
         let pool = Pool::start(&base, &config.public, roots, &log).map_err(StartError::Pool)?;

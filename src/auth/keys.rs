@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use super::cache::Basis;
+use super::discovery::Place;
 use super::fetch::{FetchFault, Fetcher, Found, Source};
 use super::jwks::KeySet;
 use super::roots::RootsFault;
@@ -94,6 +95,8 @@ pub enum Newer {
 pub struct KeyStore {
     slots: Vec<Arc<Slot>>,
     fetcher: Option<Fetcher>,
+    /// For questions about tokens, where an issuer can be asked.
+    asker: Option<Fetcher>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -109,14 +112,19 @@ impl KeyStore {
         log: &Log,
     ) -> Result<Self, StartFault> {
         let fetcher = Fetcher::new(ca_file).map_err(StartFault::Roots)?;
-        let mut store = Self { slots: Vec::new(), fetcher: Some(fetcher.clone()), threads: Mutex::default() };
+        let asker = match issuers.iter().any(|issuer| issuer.introspection.is_some()) {
+            true => Some(Fetcher::for_introspection(ca_file).map_err(StartFault::Roots)?),
+            false => None,
+        };
+        let mut store =
+            Self { slots: Vec::new(), fetcher: Some(fetcher.clone()), asker, threads: Mutex::default() };
         for issuer in issuers {
             let source = Source {
                 issuer: issuer.issuer.clone(),
                 metadata_url: issuer.metadata_url.clone(),
                 jwks_uri: issuer.jwks_uri.clone(),
-                introspects: false,
-                introspection_endpoint: None,
+                introspects: issuer.introspection.is_some(),
+                introspection_endpoint: issuer.introspection.as_ref().and_then(|one| one.endpoint.clone()),
                 algorithms: issuer.algorithms.clone(),
             };
             let slot = Arc::new(Slot::new(source, clock.clone(), log.clone()));
@@ -143,7 +151,12 @@ impl KeyStore {
             drop(state);
             Arc::new(slot)
         };
-        Self { slots: sets.into_iter().map(slot).collect(), fetcher: None, threads: Mutex::default() }
+        Self {
+            slots: sets.into_iter().map(slot).collect(),
+            fetcher: None,
+            asker: None,
+            threads: Mutex::default(),
+        }
     }
 
     /// The place of an issuer, compared exactly.
@@ -173,6 +186,18 @@ impl KeyStore {
         self.slots.get(place).map_or(Newer::Same, |slot| slot.newer(seen))
     }
 
+    /// Who asks issuers about tokens, where one can be asked.
+    #[must_use]
+    pub fn asker(&self) -> Option<&Fetcher> {
+        self.asker.as_ref()
+    }
+
+    /// Where the issuer at `place` is asked about tokens, once its metadata was read.
+    #[must_use]
+    pub fn introspection_endpoint(&self, place: usize) -> Option<Place> {
+        lock(&self.slots.get(place)?.state).introspection_endpoint.clone()
+    }
+
     /// Has the keys of every issuer fetched, without waiting for them.
     pub fn prefetch(&self) {
         self.slots.iter().for_each(|slot| slot.want(&mut lock(&slot.state)));
@@ -185,9 +210,7 @@ impl KeyStore {
             slot.wake.notify_all();
             slot.done.notify_all();
         }
-        if let Some(fetcher) = &self.fetcher {
-            fetcher.shutdown();
-        }
+        self.fetcher.iter().chain(&self.asker).for_each(Fetcher::shutdown);
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             // A fetch thread catches its own panics; there is nothing to learn from one that got through.
@@ -221,6 +244,7 @@ struct Slot {
 #[derive(Default)]
 struct State {
     keys: Option<Arc<KeySet>>,
+    introspection_endpoint: Option<Place>,
     /// A request or a prefetch asks for a fetch.
     wanted: bool,
     fetching: bool,
@@ -373,6 +397,7 @@ impl Slot {
             Some(known) => known,
             None => (fetcher.discover(&self.source)?, now),
         };
+        lock(&self.state).introspection_endpoint.clone_from(&places.introspection_endpoint);
         let set = fetcher.keys(&places, &self.source)?;
         *found = Some((places, since));
         Ok(set)

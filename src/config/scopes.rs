@@ -242,7 +242,7 @@ mod tests {
     use crate::config::tree;
 
     fn rules(text: &str) -> (String, Vec<String>, usize, usize) {
-        let findings = Findings::default();
+        let findings = Findings::of(text);
         let served =
             Paths { streamable_http: "/mcp".into(), sse: "/sse".into(), messages: "/messages/".into() };
         let scopes = read(&tree::parse(text).expect("YAML"), &Path::default(), &served, &findings);
@@ -256,7 +256,7 @@ mod tests {
             format!("{subject}: {}", rule.needed)
         });
         let (shown, mentioned) = (shown.collect(), scopes.mentioned.to_string());
-        let (problems, notes) = findings.into_parts(text);
+        let (problems, notes) = findings.into_parts();
         (mentioned, shown, problems.len(), notes.len())
     }
 

@@ -6,6 +6,7 @@ mod world;
 mod engine;
 mod attacks;
 mod tokens;
+mod issuers;
 mod relaying;
 mod upstream;
 mod tls;

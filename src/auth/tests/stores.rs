@@ -124,7 +124,7 @@ impl Bench {
         match self.auth.authenticate(&bearing(token), self.clock.now()) {
             Ok(_) => 200,
             Err(AuthError::Denied(denied)) => denied.status(),
-            Err(AuthError::KeysUnavailable) => 503,
+            Err(AuthError::KeysUnavailable | AuthError::IntrospectionUnavailable) => 503,
         }
     }
 
