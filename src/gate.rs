@@ -138,7 +138,7 @@ impl Gate {
         check_unique(head).map_err(Refusal::Client)?;
         let principal = self.auth.authenticate(head, now).map_err(|error| match error {
             AuthError::Denied(denied) => self.denied(denied, endpoint),
-            AuthError::KeysUnavailable => Refusal::KeysUnavailable,
+            AuthError::KeysUnavailable | AuthError::IntrospectionUnavailable => Refusal::KeysUnavailable,
         })?;
         Ok((endpoint, principal))
     }

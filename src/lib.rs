@@ -25,3 +25,4 @@ pub mod limits;
 pub mod clock;
 pub mod secret;
 pub mod log;
+pub mod fuzz;

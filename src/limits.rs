@@ -99,7 +99,10 @@ pub const RSA_BITS_MIN: usize = 2048;
 pub const RSA_BITS_MAX: usize = 8192;
 /// Most keys tried for a token without `kid`.
 pub const KEYS_TRIED_MAX: usize = 4;
-/// At most one fetch per issuer in this time, whatever tokens ask for.
+/// Fetches per issuer that tokens may ask for in a row without bringing other keys. Two, so that whoever forged a token a
+/// moment ago does not keep a rotation from being noticed.
+pub const JWKS_ASKS_MAX: i64 = 2;
+/// After those, one more each time this has passed, whatever tokens ask for.
 pub const JWKS_COOLDOWN_SECONDS: i64 = 10;
 /// Keys are fetched again in the background after this long.
 pub const JWKS_REFRESH_SECONDS: i64 = 600;
@@ -113,6 +116,23 @@ pub const JWKS_LOG_SECONDS: i64 = 300;
 pub const JWKS_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Requests that may wait for the keys of one issuer at one time; each holds a worker.
 pub const JWKS_WAITERS_MAX: usize = 2;
+
+/// An answer of an issuer about an opaque token is remembered for this long at most, in seconds: so long a token that
+/// was revoked goes on.
+pub const INTROSPECTION_SECONDS_MAX: i64 = 60;
+/// One question to an issuer about an opaque token.
+pub const INTROSPECTION_TIME_MAX: Duration = Duration::from_secs(3);
+/// A question that failed sooner than this is asked a second time, on a new connection.
+pub const INTROSPECTION_RETRY_WITHIN: Duration = Duration::from_millis(500);
+/// Requests that may wait for answers about opaque tokens at one time; each holds a worker. Never more than three
+/// quarters of the workers.
+pub const INTROSPECTION_WAITERS_MAX: usize = 24;
+/// Default for the worker threads where opaque tokens are asked about, since most of them only wait.
+pub const INTROSPECTION_WORKERS: usize = 32;
+/// Idle connections kept to the issuer that is asked about opaque tokens.
+pub const INTROSPECTION_IDLE_MAX: usize = 8;
+/// Largest answer about an opaque token, in bytes.
+pub const INTROSPECTION_BYTES_MAX: u64 = 64 * 1024;
 
 /// How long a browser may remember a preflight, in seconds; Chromium caps it at two hours.
 pub const PREFLIGHT_SECONDS_MAX: u32 = 3600;
@@ -213,5 +233,7 @@ pub const STDIO_TICK: Duration = Duration::from_millis(50);
 
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX, "a token must fit into a head");
 const _: () = assert!(TOKEN_HEADER_BYTES_MAX < TOKEN_BYTES_MAX, "the header is a part of the token");
+const _: () =
+    assert!(INTROSPECTION_WAITERS_MAX < INTROSPECTION_WORKERS, "some workers never wait for the issuer");
 const _: () = assert!(JWKS_RETRY_SECONDS <= JWKS_COOLDOWN_SECONDS, "a retry comes sooner than a refetch");
 const _: () = assert!(MESSAGE_BYTES_MAX <= BODY_BYTES_IN_FLIGHT_MAX, "one message must fit");

@@ -21,7 +21,7 @@ use crate::edge::http1::{Fault, Incoming, Method};
 use crate::edge::{Answer, Handler, Server, Settings};
 use crate::gate::{Admitted, Audit, Gate, Relay};
 use crate::header;
-use crate::limits::LOG_VALUE_CHARS_MAX;
+use crate::limits::{INTROSPECTION_WORKERS, LOG_VALUE_CHARS_MAX};
 use crate::log::{Field, Level, Log};
 use crate::mcp::revision::Era;
 use crate::relay::answer::AnswerHead;
@@ -175,10 +175,13 @@ impl Proxy {
     /// [`StartError`]
     pub fn start_on(
         listener: TcpListener,
-        config: Config,
+        mut config: Config,
         clock: Clock,
         log: Log,
     ) -> Result<Self, StartError> {
+        if config.limits.workers.is_none() && config.issuers.iter().any(|one| one.introspection.is_some()) {
+            config.limits.workers = Some(INTROSPECTION_WORKERS);
+        }
         let bound = listener.local_addr().map_err(|err| StartError::Listen(config.listen, err))?;
         let keys = KeyStore::start(&config.issuers, config.ca_file.as_deref(), &clock, &log);
         let keys = Arc::new(keys.map_err(StartError::Keys)?);

@@ -13,6 +13,7 @@ pub mod command;
 pub mod file;
 pub mod tree;
 mod algorithm;
+mod claims;
 mod issuers;
 mod load;
 mod problem;
@@ -32,6 +33,7 @@ use crate::log;
 use crate::secret::Secret;
 
 pub use algorithm::{Algorithm, Allowed};
+pub use claims::{ClaimNames, SHAPES, Shape};
 pub use command::{CommandLine, Share, Stdio};
 pub use load::{Outside, Overrides};
 pub use problem::{LoadError, Note, NoteKind, Problem};
@@ -192,10 +194,58 @@ pub struct Issuer {
     pub metadata_url: Option<String>,
     /// Where its keys are; found by discovery when absent.
     pub jwks_uri: Option<String>,
-    /// Values of `aud` that mean us. At least one.
+    /// Values of its audience claim that mean us. At least one.
     pub audiences: Vec<String>,
     /// Algorithms its tokens may use.
     pub algorithms: Allowed,
+    /// Where things stand in its tokens.
+    pub claims: ClaimNames,
+    /// Claims that its tokens must have, each with the values that are accepted.
+    pub required_claims: Vec<(String, Vec<String>)>,
+    /// How it is asked about opaque tokens, if it can be.
+    pub introspection: Option<Introspection>,
+    /// Where the configuration says so.
+    pub written: Written,
+}
+
+/// How an issuer is asked about opaque tokens (RFC 7662).
+#[derive(Clone, Debug)]
+pub struct Introspection {
+    /// Where; found by discovery when absent.
+    pub endpoint: Option<String>,
+    /// As whom.
+    pub client_id: String,
+    /// With what secret.
+    pub client_secret: Secret,
+    /// How the secret is sent.
+    pub method: ClientAuth,
+    /// How long an answer is remembered at most, in seconds.
+    pub cache_seconds: i64,
+}
+
+/// How a client shows that it is the client (RFC 6749 section 2.3.1).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ClientAuth {
+    /// `client_secret_basic`: in the `Authorization` field.
+    #[default]
+    Basic,
+    /// `client_secret_post`: in the form.
+    Post,
+}
+
+/// Which keys of the configuration say who is trusted, each with its line, for messages about tokens that are not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Written {
+    /// Who issues.
+    pub issuer: Box<str>,
+    /// For whom.
+    pub audience: Box<str>,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self { issuer: "issuer".into(), audience: "audience".into() }
+    }
 }
 
 /// How `typ` in a token's header is judged (RFC 9068 section 4; requirements section 5.6).

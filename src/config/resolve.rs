@@ -104,7 +104,7 @@ impl Resolver<'_> {
             if let Some(why) = path_fault(text) {
                 self.findings.problem(
                     &text.path,
-                    format!("{} {why}", quote(&text.value)),
+                    format!("{} {why}", text.shown()),
                     format!("write a plain path, such as {default}"),
                 );
             }
@@ -125,8 +125,9 @@ impl Resolver<'_> {
             let same = placed.iter().take(n).find(|(other, _, _)| bare(other) == bare(one));
             if let Some((_, other_at, other)) = same {
                 let at = at.as_ref().or(other_at.as_ref());
+                let shown = at.map_or_else(|| quote(one), Placed::shown);
                 let at = at.map_or_else(|| self.top.key("paths"), |text| text.path.clone());
-                let found = format!("{key} and {other} are both {}", quote(one));
+                let found = format!("{key} and {other} are both {shown}");
                 self.findings.problem(&at, found, "give each endpoint a path of its own");
             }
         }
@@ -145,7 +146,7 @@ impl Resolver<'_> {
             Err(_) => {
                 let fix = "write an IP address: 127.0.0.1 for this machine alone, 0.0.0.0 or :: for all \
                            interfaces; the port goes into listen_port";
-                self.findings.problem(&text.path, format!("{} is no address", quote(&text.value)), fix);
+                self.findings.problem(&text.path, format!("{} is no address", text.shown()), fix);
                 return None;
             }
         };
@@ -248,7 +249,7 @@ impl Resolver<'_> {
             Some(Ok(base)) => Some(base),
             Some(Err(why)) => {
                 let fix = "write unix:/run/server.sock, or unix:/run/server.sock:/path for a path below it";
-                self.findings.problem(&text.path, format!("{}: {why}", quote(&text.value)), fix);
+                self.findings.problem(&text.path, format!("{}: {why}", text.shown()), fix);
                 None
             }
         }
@@ -272,12 +273,12 @@ impl Resolver<'_> {
         let read = written.map(|node| scopes::read(&node.value, &node.path, paths, self.findings));
         let read = read.unwrap_or_default();
         let set = |words: &[Placed<String>]| -> ScopeSet {
-            ScopeSet(words.iter().filter_map(|word| scopes::scope(word, &word.path, self.findings)).collect())
+            ScopeSet(words.iter().filter_map(|word| scopes::scope(word, self.findings)).collect())
         };
         let always = self.file.required_scopes.as_ref().map(|words| set(words)).unwrap_or_default();
         let mut implies: Vec<(Scope, Scope)> = Vec::new();
         for (broader, narrower) in &self.file.scope_hierarchy {
-            let Some(broad) = scopes::scope(broader, &broader.path, self.findings) else { continue };
+            let Some(broad) = scopes::scope(broader, self.findings) else { continue };
             implies.extend(set(narrower).0.into_iter().map(|narrow| (broad.clone(), narrow)));
         }
         let mut published = read.mentioned;
@@ -295,7 +296,7 @@ impl Resolver<'_> {
                 Ok(origin) if !origins.contains(&origin) => origins.push(origin),
                 Ok(_) => {}
                 Err(fix) => {
-                    self.findings.problem(&text.path, format!("{} is no origin", quote(&text.value)), fix);
+                    self.findings.problem(&text.path, format!("{} is no origin", text.shown()), fix);
                 }
             }
         }
@@ -324,7 +325,7 @@ impl Resolver<'_> {
             let fits = |text: &&Placed<String>| {
                 let fits = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
                 if !fits {
-                    let found = format!("{} is no {what}", quote(&text.value));
+                    let found = format!("{} is no {what}", text.shown());
                     self.findings.problem(
                         &text.path,
                         found,
@@ -356,7 +357,7 @@ impl Resolver<'_> {
                 }
                 Err(_) => {
                     let fix = "write host or host:port, as the Host header has it, without scheme and path";
-                    self.findings.problem(&text.path, format!("{} is no host", quote(&text.value)), fix);
+                    self.findings.problem(&text.path, format!("{} is no host", text.shown()), fix);
                 }
             }
         }
@@ -389,8 +390,8 @@ impl Resolver<'_> {
         let text = self.file.ca_file.as_ref()?;
         let found = match (self.outside.read_file)(FilePath::new(text.as_str())) {
             Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => None,
-            Ok(_) => Some(format!("{} holds no certificate", quote(&text.value))),
-            Err(error) => Some(format!("{} cannot be read ({error})", quote(&text.value))),
+            Ok(_) => Some(format!("{} holds no certificate", text.shown())),
+            Err(error) => Some(format!("{} cannot be read ({error})", text.shown())),
         };
         if let Some(found) = found {
             self.findings.problem(&text.path, found, "name a PEM file with CERTIFICATE blocks");
@@ -483,7 +484,7 @@ impl Resolver<'_> {
         let found = match fault {
             UrlFault::UserInfo => fault.to_string(),
             _ if text.value.contains('@') => fault.to_string(),
-            _ => format!("{} is no URL that can be used here: {fault}", quote(&text.value)),
+            _ => format!("{} is no URL that can be used here: {fault}", text.shown()),
         };
         self.findings.problem(&text.path, found, format!("{fix}, such as https://mcp.example.com"));
     }
