@@ -106,6 +106,9 @@ impl Legacy {
             way = Some((outlet.clone(), tap));
             outlet
         });
+        if begins && !session.has_begun() {
+            session.end("it could not begin");
+        }
         match (posted, way) {
             (_, Some((_, tap))) => Answer::Relay(Box::new(tap)),
             (Posted::Reply(reply), None) => asker.reply(reply),
@@ -220,11 +223,12 @@ impl Legacy {
         Ok(evicted)
     }
 
-    /// Looks at every session.
-    pub(super) fn tick(&self, now: Instant) {
+    /// Looks at every session; `true` where a request is under way, so that it should be looked at again soon.
+    pub(super) fn tick(&self, now: Instant) -> bool {
+        let mut busy = false;
         let all: Vec<_> = self.lock().values().cloned().collect();
         for session in all {
-            session.tick(now);
+            busy |= session.tick(now);
             let idle = session.idle_since();
             if idle.is_some_and(|since| now >= since + self.setting.stdio.session_idle_time) {
                 session.end("nobody used it");
@@ -233,6 +237,7 @@ impl Legacy {
                 self.lock().remove(&session.name);
             }
         }
+        busy
     }
 
     /// Ends every session.

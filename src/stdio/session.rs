@@ -161,6 +161,11 @@ impl Session {
         self.lock().phase == Phase::Over
     }
 
+    /// Whether `initialize` has been sent to the child.
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(self.lock().phase, Phase::Fresh)
+    }
+
     /// Since when nobody uses it; `None` while somebody does.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
@@ -247,9 +252,10 @@ impl Session {
         state.over("the session has ended");
     }
 
-    /// Deadlines, cancelled requests, silent streams.
-    pub(super) fn tick(&self, now: Instant) {
+    /// Deadlines, cancelled requests, silent streams; `true` while a request is under way.
+    pub(super) fn tick(&self, now: Instant) -> bool {
         let mut state = self.lock();
+        let busy = !state.pending.is_empty();
         state.streams.tick(now);
         let due = |pending: &Pending| {
             now >= pending.deadline || pending.cancelled.is_some_and(|at| now >= at + STDIO_CANCEL_TIME_MAX)
@@ -269,7 +275,7 @@ impl Session {
                 // It must not be cancelled, and without it there is no session.
                 state.streams.answer(pending.stream, Reply::json(200, error));
                 self.finish(&mut state, "initialize was not answered");
-                return;
+                return false;
             }
             let cancel = format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{json},"reason":"it took too long"}}}}"#
@@ -279,6 +285,7 @@ impl Session {
             }
             state.streams.emit(pending.stream, &error, true, now);
         }
+        busy
     }
 }
 
