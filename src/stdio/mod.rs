@@ -20,6 +20,8 @@
 //! | `outlet.rs` | an answer whose form its first message decides |
 //! | `legacy.rs`, `session.rs` | sessions: finding, capping, ending them; one client and its child |
 //! | `streams.rs`, `replay.rs` | on which stream of a session a message goes out; its last events |
+//! | `modern.rs`, `warm.rs`, `ladder.rs` | requests that stand for themselves; the child they share; what they must be |
+//! | `upgrade.rs`, `old.rs`, `translate.rs` | modern clients at a server that knows sessions only |
 //!
 //! A request comes with a [`crate::auth::Permit`], taken by value: what was not authorized does not get here. Its
 //! [`Caller`] makes the answer one for that request and writes the line of the log; whoever answers holds an [`Outlet`].
@@ -31,8 +33,11 @@
 
 pub mod framing;
 pub mod id;
+mod ladder;
 pub mod launch;
 pub mod line;
+pub(crate) mod modern;
+mod old;
 pub mod params;
 pub mod remap;
 pub mod splice;
@@ -43,6 +48,9 @@ mod replay;
 mod said;
 mod session;
 mod streams;
+mod translate;
+mod upgrade;
+mod warm;
 
 use std::fmt;
 use std::io;
@@ -54,13 +62,17 @@ use std::time::Instant;
 use crate::auth::session::SessionKey;
 use crate::config::{Config, Stdio};
 use crate::edge::Answer;
-use crate::edge::http1::Incoming;
+use crate::edge::http1::{Incoming, Method};
 use crate::gate::Relay;
 use crate::limits::{STACK_BYTES, STDIO_TICK};
 use crate::log::Log;
+use crate::mcp::message::VERSION_MEMBER;
 use crate::mcp::revision::Era;
+use crate::route::Endpoint;
 use launch::{Launch, LaunchFault};
 use legacy::Legacy;
+use line::Line;
+use modern::Modern;
 use outlet::Caller;
 use process::Children;
 
@@ -107,6 +119,7 @@ impl std::error::Error for BridgeFault {
 pub struct Bridge {
     setting: Arc<Setting>,
     legacy: Arc<Legacy>,
+    modern: Arc<Modern>,
     timer: Timer,
 }
 
@@ -134,19 +147,26 @@ impl Bridge {
             log: log.clone(),
         });
         let legacy = Arc::new(Legacy::new(Arc::clone(&setting)));
-        let ticking = Arc::clone(&legacy);
-        let timer = Timer::start(move |now| ticking.tick(now)).map_err(|error| {
+        let modern = Arc::new(Modern::new(&setting));
+        let ticking = (Arc::clone(&legacy), Arc::clone(&modern));
+        let tick = move |now| {
+            ticking.0.tick(now);
+            ticking.1.tick(now);
+        };
+        let timer = Timer::start(tick).map_err(|error| {
             setting.children.stop();
             BridgeFault::System(error)
         })?;
-        Ok(Self { setting, legacy, timer })
+        Ok(Self { setting, legacy, modern, timer })
     }
 
     /// Answers a request. The permit is used up here: one request, one permit.
     pub(crate) fn serve(&self, relay: Relay, request: &Incoming, caller: Box<dyn Caller>) -> Answer {
-        match relay.era {
-            Era::Legacy | Era::Modern => self.legacy.serve(relay, request, caller),
+        let posted = relay.endpoint == Endpoint::StreamableHttp && request.method() == Method::Post;
+        if posted && (relay.era == Era::Modern || names_its_version(request.body())) {
+            return self.modern.serve(relay, request, caller);
         }
+        self.legacy.serve(relay, request, caller)
     }
 
     /// Processes that there are, or are about to be.
@@ -164,9 +184,17 @@ impl Bridge {
     /// Ends every session and every process, and joins all threads.
     pub fn stop(&self) {
         self.legacy.stop();
+        self.modern.stop();
         self.timer.stop();
         self.setting.children.stop();
     }
+}
+
+/// Whether a message describes itself, whatever version it names: one that nobody has heard of is the modern era's to
+/// refuse (M-04).
+fn names_its_version(body: &[u8]) -> bool {
+    memchr::memmem::find(body, VERSION_MEMBER.as_bytes()).is_some()
+        && Line::read(body).is_ok_and(|line| line.version.is_some())
 }
 
 /// The thread `stdio-timer`: calls what it was given, again and again.

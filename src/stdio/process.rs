@@ -109,6 +109,11 @@ impl Child {
     pub(crate) fn send(&self, line: &[u8]) -> Result<(), NotSent> {
         self.0.0.send(line)
     }
+
+    /// Begins to end it.
+    pub(crate) fn stop(&self) {
+        self.0.0.stop();
+    }
 }
 
 /// The way to a child's standard input.
