@@ -99,7 +99,10 @@ pub const RSA_BITS_MIN: usize = 2048;
 pub const RSA_BITS_MAX: usize = 8192;
 /// Most keys tried for a token without `kid`.
 pub const KEYS_TRIED_MAX: usize = 4;
-/// At most one fetch per issuer in this time, whatever tokens ask for.
+/// Fetches per issuer that tokens may ask for in a row without bringing other keys. Two, so that whoever forged a token a
+/// moment ago does not keep a rotation from being noticed.
+pub const JWKS_ASKS_MAX: i64 = 2;
+/// After those, one more each time this has passed, whatever tokens ask for.
 pub const JWKS_COOLDOWN_SECONDS: i64 = 10;
 /// Keys are fetched again in the background after this long.
 pub const JWKS_REFRESH_SECONDS: i64 = 600;

@@ -43,10 +43,10 @@ impl Key {
         }
     }
 
-    fn jwk(self) -> Value {
+    fn jwk(self, kid: &str) -> Value {
         let bytes = self.private().n().to_be_bytes();
         let modulus: Vec<u8> = bytes.iter().copied().skip_while(|b| *b == 0).collect();
-        json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.kid(), "n": b64(modulus), "e": "AQAB" })
+        json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid, "n": b64(modulus), "e": "AQAB" })
     }
 }
 
@@ -129,7 +129,8 @@ pub struct Issuer {
 
 #[derive(Default)]
 struct Shared {
-    keys: Mutex<Vec<Key>>,
+    /// Each with the `kid` under which it is published.
+    keys: Mutex<Vec<(Key, &'static str)>>,
     fetches: AtomicUsize,
     down: AtomicBool,
     stopped: AtomicBool,
@@ -139,7 +140,8 @@ impl Issuer {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { keys: Mutex::new(vec![Key::One]), ..Shared::default() });
+        let shared =
+            Arc::new(Shared { keys: Mutex::new(vec![(Key::One, Key::One.kid())]), ..Shared::default() });
         let serving = Arc::clone(&shared);
         thread::Builder::new()
             .spawn(move || {
@@ -159,7 +161,12 @@ impl Issuer {
     }
 
     pub fn set_keys(&self, keys: &[Key]) {
-        *self.shared.keys.lock().unwrap() = keys.to_vec();
+        *self.shared.keys.lock().unwrap() = keys.iter().map(|key| (*key, key.kid())).collect();
+    }
+
+    /// Publishes one key, under a `kid` that may have been another's.
+    pub fn set_key_as(&self, key: Key, kid: &'static str) {
+        *self.shared.keys.lock().unwrap() = vec![(key, kid)];
     }
 
     /// While it is down, every request is answered 500.
@@ -197,7 +204,7 @@ impl Shared {
             (500, "down".to_owned())
         } else if path == "/jwks" {
             self.fetches.fetch_add(1, Ordering::SeqCst);
-            let keys: Vec<_> = self.keys.lock().unwrap().iter().map(|key| key.jwk()).collect();
+            let keys: Vec<_> = self.keys.lock().unwrap().iter().map(|(key, kid)| key.jwk(kid)).collect();
             (200, json!({ "keys": keys }).to_string())
         } else {
             (404, String::new())
