@@ -4,6 +4,7 @@
 //! calls wait meanwhile. Of the calls that a server may ask back during, it works on one at a time; everything else runs
 //! beside it. All of this is called under the lock of `upgrade.rs`, and waits for nothing.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ use crate::limits::{
     STDIO_ASK_TIME_MAX, STDIO_CANCEL_TIME_MAX, STDIO_PROBE_TIME_MAX, STDIO_QUEUED_MAX, STDIO_SCHEMA_PAGES_MAX,
 };
 use crate::log::Log;
+use crate::mcp::json::{Kind as Json, Reader};
 use crate::reply::rpc_error;
 
 /// What a session gets from outside.
@@ -53,10 +55,15 @@ pub(super) struct Old {
 }
 
 /// The call that a session works on alone.
+#[derive(Default)]
 struct Alone {
     number: u64,
-    /// What the server asked for and was not told yet, in order.
-    asks: Vec<Ask>,
+    /// What the server asked for and was not told yet, in order, each with its key in `inputRequests`.
+    asks: Vec<(String, Ask)>,
+    /// How many it has asked for.
+    asked: u64,
+    /// It has just asked; a server that asks for more at once is given the time to.
+    gathers: bool,
     /// No client waits: until then somebody may come back with an answer.
     parked: Option<Instant>,
     /// It was given up; the session is free again from then on, or when the child has answered.
@@ -194,7 +201,7 @@ impl Old {
             return refuse_state(call);
         };
         if Self::is_exclusive(&line.method) {
-            self.alone = Some(Alone { number, asks: Vec::new(), parked: None, given_up: None });
+            self.alone = Some(Alone { number, ..Alone::default() });
         }
         if self.child.send(text.as_bytes()).is_err() {
             self.finish(number, happened, |outlet, id| {
@@ -373,20 +380,22 @@ impl Old {
             return;
         }
         if let Some(alone) = &mut self.alone {
-            alone.asks.push(ask);
+            alone.asked += 1;
+            alone.gathers = true;
+            alone.asks.push((format!("request-{}", alone.asked), ask));
         }
-        self.park(env, happened);
     }
 
-    /// Tells the client what the server asks for first, unless it was told and has not come back yet.
+    /// Tells the client what the server asks for, unless it was told and has not come back yet.
     fn park(&mut self, env: &Env<'_>, happened: &mut Happened) {
-        let Some(alone) = self.alone.as_mut().filter(|alone| alone.parked.is_none()) else { return };
-        let Some(ask) = alone.asks.first() else { return };
+        let waits = |alone: &&mut Alone| alone.parked.is_none() && !alone.asks.is_empty();
+        let Some(alone) = self.alone.as_mut().filter(waits) else { return };
+        alone.gathers = false;
         let Some(entry) = self.ledger.entry(alone.number) else { return };
         let Asker::Client(pending) = &entry.asker else { return };
         let (name, sealed) = env.seal.seal(&pending.principal);
         alone.parked = Some(env.now + STDIO_ASK_TIME_MAX);
-        warm::finish(&pending.outlet, translate::input_required(entry.id(), KEY, ask, &sealed), None);
+        warm::finish(&pending.outlet, translate::input_required(entry.id(), &alone.asks, &sealed), None);
         happened.over.push(pending.key);
         happened.parked.push((name, alone.number));
     }
@@ -411,14 +420,14 @@ impl Old {
         pending.deadline = call.deadline;
         self.ledger.rename(number, &line);
         alone.parked = None;
-        let answers: Value =
-            line.responses.and_then(|piece| serde_json::from_str(piece.raw).ok()).unwrap_or_default();
-        // Without an answer, the question is asked again.
-        if let Some(answer) = answers.get(KEY).filter(|answer| answer.is_object()) {
-            let ask = alone.asks.remove(0);
-            let raw =
-                raw_member(line.responses.map(|piece| piece.raw), KEY).unwrap_or_else(|| answer.to_string());
-            self.answer_child(&ask.id, &raw);
+        // What was not answered is asked again.
+        let answers = members(line.responses.map(|piece| piece.raw));
+        let (answered, open) =
+            std::mem::take(&mut alone.asks).into_iter().partition(|(key, _)| answers.contains_key(key));
+        alone.asks = open;
+        let answered: Vec<(String, Ask)> = answered;
+        for (key, ask) in answered {
+            self.answer_child(&ask.id, answers.get(&key).map_or("{}", String::as_str));
         }
         self.park(env, happened);
         true
@@ -443,14 +452,31 @@ impl Old {
         answer: impl FnOnce(&Outlet, &str),
     ) {
         let alone = self.alone.take_if(|alone| alone.number == number);
-        for ask in alone.iter().flat_map(|alone| &alone.asks) {
+        for (_, ask) in alone.iter().flat_map(|alone| &alone.asks) {
             self.refuse_child(&ask.id, why);
         }
-        let _ = self.child.send(cancellation(number, why).as_bytes());
+        // A call that was refused what it asked for comes to an end by itself, and we see it: it is not cancelled.
+        if alone.as_ref().is_none_or(|alone| alone.asks.is_empty()) {
+            let _ = self.child.send(cancellation(number, why).as_bytes());
+        }
         self.finish(number, happened, answer);
         if alone.is_some() {
             let given_up = Some(env.now + STDIO_CANCEL_TIME_MAX);
-            self.alone = Some(Alone { number, asks: Vec::new(), parked: None, given_up });
+            self.alone = Some(Alone { number, given_up, ..Alone::default() });
+        }
+    }
+
+    /// Since when a call is parked here, in a form that can be compared.
+    pub(super) fn parked_until(&self) -> Option<Instant> {
+        self.alone.as_ref().and_then(|alone| alone.parked)
+    }
+
+    /// Gives up the call that is parked, for others that wait.
+    pub(super) fn evict(&mut self, env: &Env<'_>, happened: &mut Happened) {
+        if let Some(number) =
+            self.alone.as_ref().filter(|alone| alone.parked.is_some()).map(|alone| alone.number)
+        {
+            self.give_up(number, env, "others wait", happened, |_, _| {});
         }
     }
 
@@ -468,6 +494,9 @@ impl Old {
     pub(super) fn tick(&mut self, env: &Env<'_>, happened: &mut Happened) {
         if !self.ready && env.now >= self.began + STDIO_PROBE_TIME_MAX.saturating_mul(4) {
             self.broken = true;
+        }
+        if self.alone.as_ref().is_some_and(|alone| alone.gathers) {
+            self.park(env, happened);
         }
         if let Some(alone) = &self.alone {
             let (number, parked, given_up) = (alone.number, alone.parked, alone.given_up);
@@ -511,19 +540,18 @@ impl Old {
     }
 }
 
-/// The one key of `inputRequests`: a server of the legacy era asks for one thing at a time.
-const KEY: &str = "request";
-
-/// A member of an object, as it was written.
-fn raw_member(object: Option<&str>, member: &str) -> Option<String> {
-    let mut reader = crate::mcp::json::Reader::new(object?.as_bytes()).ok()?;
-    let mut found = None;
+/// The members of an object that are objects, each as it was written.
+fn members(object: Option<&str>) -> HashMap<String, String> {
+    let mut all = HashMap::new();
+    let Some(mut reader) = object.and_then(|object| Reader::new(object.as_bytes()).ok()) else { return all };
     let read = reader.object(|reader, name| {
-        let (_, raw) = reader.raw()?;
-        if name == member {
-            found = Some(raw.to_owned());
+        if let (Json::Object, raw) = reader.raw()? {
+            all.insert(name.to_owned(), raw.to_owned());
         }
         Ok(())
     });
-    read.ok().and(found)
+    if read.is_err() {
+        all.clear();
+    }
+    all
 }

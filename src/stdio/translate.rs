@@ -85,12 +85,16 @@ pub(super) fn missing(id: &str, capability: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
 }
 
-/// The result that asks the client for something: the server's request under `key` (section 1.3 number 9).
-pub(super) fn input_required(id: &str, key: &str, ask: &Ask, state: &str) -> String {
-    let (key, method, state) = (Value::from(key), Value::from(&*ask.method), Value::from(state));
-    let params = ask.params.as_deref().map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
+/// The result that asks the client for something: the server's requests, each under its key (section 1.3 number 9).
+pub(super) fn input_required(id: &str, asks: &[(String, Ask)], state: &str) -> String {
+    let one = |(key, ask): &(String, Ask)| {
+        let (key, method) = (Value::from(&**key), Value::from(&*ask.method));
+        let params = ask.params.as_deref().map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
+        format!(r#"{key}:{{"method":{method}{params}}}"#)
+    };
+    let (asks, state) = (asks.iter().map(one).collect::<Vec<_>>().join(","), Value::from(state));
     format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"input_required","inputRequests":{{{key}:{{"method":{method}{params}}}}},"requestState":{state}}}}}"#
+        r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"input_required","inputRequests":{{{asks}}},"requestState":{state}}}}}"#
     )
 }
 
@@ -291,7 +295,7 @@ mod tests {
         let line = r#"{"jsonrpc":"2.0","id":"x","method":"elicitation/create","params":{"n":1.0}}"#;
         let ask = Ask::read(&Line::read(line.as_bytes()).unwrap()).unwrap();
         assert_eq!(
-            input_required("7", "k", &ask, "s.t"),
+            input_required("7", &[("k".into(), ask)], "s.t"),
             r#"{"jsonrpc":"2.0","id":7,"result":{"resultType":"input_required","inputRequests":{"k":{"method":"elicitation/create","params":{"n":1.0}}},"requestState":"s.t"}}"#
         );
         let refused: Value = serde_json::from_str(&missing("7", "sampling")).unwrap();

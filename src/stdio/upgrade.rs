@@ -174,6 +174,13 @@ impl Upgrade {
             }
         } else if user.queue.len() < STDIO_QUEUED_MAX && !user.children.is_empty() {
             user.queue.push_back(call);
+            // Whoever asked longest ago and was not answered makes room.
+            let parked = user.children.iter_mut().filter_map(|child| Some((child.parked_until()?, child)));
+            if let Some((_, child)) = parked.min_by_key(|(until, _)| *until) {
+                child.evict(&self.env(now), &mut happened);
+                let run = child.run;
+                self.settle(state, who, run, happened, now);
+            }
             return;
         }
         state.calls.remove(&call.key);

@@ -166,6 +166,28 @@ fn a_subscription_is_served_from_a_session() {
     wait_until("it was given up", || client.seen().iter().any(|line| line.contains("resources/unsubscribe")));
 }
 
+/// Section 3.1, bounds: questions that nobody answers make room for those who call.
+#[test]
+fn questions_that_stay_open_do_not_shut_others_out() {
+    let world = legacy();
+    let client = Client::new(&world).can(json!({"elicitation": {}}));
+    let ask = |n: u64| json!({"name": "ask", "arguments": {"params": {"n": n}}});
+    let open: Vec<Value> =
+        (0..12).map(|n| client.ask("1", "tools/call", &ask(n)).last()["result"].clone()).collect();
+    assert!(open.iter().all(|result| result["resultType"] == "input_required"), "{open:?}");
+    assert_eq!(client.call("echo", json!({"message": "room"})).text(), "room");
+    let retry = |n: usize| {
+        let mut params = ask(n as u64);
+        params["requestState"] = open[n]["requestState"].clone();
+        params["inputResponses"] = json!({"request-1": {"n": n}});
+        client.ask("1", "tools/call", &params)
+    };
+    assert_eq!(retry(0).code(), -32602, "the oldest had to go");
+    assert_eq!(retry(11).text(), "{\"n\":11}");
+    let starts = world.log.text().matches("started the MCP server").count();
+    assert!(starts <= 10, "{starts}");
+}
+
 /// Progress and log messages of a session's call; M-14; a death; M-09.
 #[test]
 fn a_translated_call_has_everything_that_a_call_has() {
