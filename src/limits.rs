@@ -178,6 +178,33 @@ pub const LOCAL_SESSIONS_MAX: usize = 256;
 /// `--local`: most calls that count at one time; each has a thread.
 pub const LOCAL_COUNTS_MAX: usize = 32;
 
+/// Requests that one shared child of the modern era works on at one time. Beyond it 503.
+pub const STDIO_SHARED_PENDING_MAX: usize = 4096;
+/// Requests that wait for a shared child to be found out about or started again; each holds its body. Beyond it 503.
+pub const STDIO_QUEUED_MAX: usize = 256;
+/// How long a request waits for a child that is to be started again; where it would take longer, 502 at once.
+pub const STDIO_WAIT_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a child may take to answer `server/discover` before it is taken for one without the modern era. Programs
+/// that a package runner fetches first take this long.
+pub const STDIO_PROBE_TIME_MAX: Duration = Duration::from_secs(15);
+/// The pause after the second death of a child; it doubles up to [`STDIO_BACKOFF_TIME_MAX`]. There is none after the
+/// first.
+pub const STDIO_BACKOFF_TIME_MIN: Duration = Duration::from_millis(250);
+/// The longest pause before a child is started again.
+pub const STDIO_BACKOFF_TIME_MAX: Duration = Duration::from_secs(30);
+/// A child that ran this long and died is treated as if it had never died before.
+pub const STDIO_STEADY_TIME: Duration = Duration::from_secs(10);
+/// Schemas of tools are asked for again after this long; a call is never refused by older ones.
+pub const STDIO_SCHEMA_TIME_MAX: Duration = Duration::from_secs(60);
+/// Most pages of one `tools/list` of ours.
+pub const STDIO_SCHEMA_PAGES_MAX: usize = 64;
+/// Children that are shared by one principal each, at most. Beyond it 503.
+pub const STDIO_WARM_MAX: usize = 64;
+/// Sessions that are opened for the modern requests of one principal at a server that has nothing else. A call that the
+/// server asks something during has one for itself.
+pub const STDIO_TRANSLATED_MAX: usize = 8;
+/// How long a call waits for what its server asked of the client, a person's decision perhaps.
+pub const STDIO_ASK_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 /// Tools of one stdio server whose schemas are kept for `Mcp-Param-*`.
 pub const STDIO_TOOLS_MAX: usize = 4096;
 /// Most arguments of one tool that headers may repeat: as many headers as a head may have would be too many.
@@ -230,6 +257,8 @@ pub const STDIO_CANCEL_TIME_MAX: Duration = Duration::from_secs(2);
 pub const STDIO_ASKED_MAX: usize = 256;
 /// stdio: how often deadlines, idle sessions and silent streams are looked at.
 pub const STDIO_TICK: Duration = Duration::from_millis(50);
+/// stdio: the same, while no request is under way.
+pub const STDIO_TICK_IDLE: Duration = Duration::from_millis(250);
 
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX, "a token must fit into a head");
 const _: () = assert!(TOKEN_HEADER_BYTES_MAX < TOKEN_BYTES_MAX, "the header is a part of the token");

@@ -305,6 +305,20 @@ impl Refusal<'_> {
     }
 }
 
+/// A JSON-RPC answer of the modern era, `body`, whose error has `code` if it is one. Those that say that the request
+/// itself was wrong decide the status; all others travel under 200 (M-04, M-05, M-18).
+#[must_use]
+pub fn modern(body: Vec<u8>, code: Option<i64>) -> Reply {
+    let status = match code {
+        Some(-32601) => 404,
+        Some(-32022..=-32020) => 400,
+        _ => 200,
+    };
+    Reply::json(status, body)
+        .header(header::CACHE_CONTROL, HeaderValue::fixed("no-store"))
+        .header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::fixed("nosniff"))
+}
+
 /// A JSON-RPC error. Without an id the member is left out, as MCP does, rather than null, which its clients refuse.
 #[must_use]
 pub fn rpc_error(code: i32, message: &str, id: Option<&str>) -> String {

@@ -106,6 +106,9 @@ impl Legacy {
             way = Some((outlet.clone(), tap));
             outlet
         });
+        if way.is_some() {
+            self.setting.pace.quicken();
+        }
         if begins && !session.has_begun() {
             session.end("it could not begin");
         }

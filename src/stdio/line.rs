@@ -117,7 +117,7 @@ pub struct Line<'a> {
     /// `result.resultType`
     pub result_type: Option<Piece<'a>>,
     /// `error.code`
-    pub code: Option<i64>,
+    pub code: Option<Piece<'a>>,
     /// One name stands twice in one object, or a name cannot be decoded.
     pub ambiguous: bool,
 }
@@ -210,10 +210,7 @@ impl<'a> Line<'a> {
             reader.object(|reader, name| {
                 let slot = match name {
                     "_meta" => return self.read_meta(reader),
-                    "code" => {
-                        self.code = Piece::read(reader)?.raw.parse().ok();
-                        return Ok(());
-                    }
+                    "code" => &mut self.code,
                     "progressToken" => &mut self.progress,
                     "requestId" => &mut self.cancelled,
                     "arguments" => &mut self.arguments,
@@ -255,6 +252,13 @@ impl<'a> Line<'a> {
         }
         self.meta = Some(Piece { raw: reader.between(at, reader.consumed()), kind, at });
         Ok(())
+    }
+
+    /// The code of an error; one that cannot be read is an internal error's.
+    #[must_use]
+    pub fn error_code(&self) -> Option<i64> {
+        let read = || self.code.and_then(|code| code.raw.parse().ok()).unwrap_or(-32603);
+        (self.shape == Shape::Error).then(read)
     }
 
     /// The id of a request or response, where JSON-RPC allows it.

@@ -21,6 +21,8 @@
 //! | `outlet.rs` | an answer whose form its first message decides |
 //! | `legacy.rs`, `session.rs` | sessions: finding, capping, ending them; one client and its child |
 //! | `streams.rs`, `replay.rs` | on which stream of a session a message goes out; its last events |
+//! | `modern.rs`, `warm.rs`, `ladder.rs` | requests that stand for themselves; the child they share; what they must be |
+//! | `upgrade.rs`, `old.rs`, `translate.rs` | modern clients at a server that knows sessions only |
 //!
 //! A request comes with a [`crate::auth::Permit`], taken by value: what was not authorized does not get here. Its
 //! [`Caller`] makes the answer one for that request and writes the line of the log; whoever answers holds an [`Outlet`].
@@ -33,8 +35,11 @@
 pub mod framing;
 pub mod id;
 mod input;
+mod ladder;
 pub mod launch;
 pub mod line;
+pub(crate) mod modern;
+mod old;
 pub mod params;
 pub mod remap;
 pub mod splice;
@@ -45,24 +50,31 @@ mod replay;
 mod said;
 mod session;
 mod streams;
+mod translate;
+mod upgrade;
+mod warm;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Instant;
 
 use crate::auth::session::SessionKey;
 use crate::config::{Config, Stdio};
 use crate::edge::Answer;
-use crate::edge::http1::Incoming;
+use crate::edge::http1::{Incoming, Method};
 use crate::gate::Relay;
-use crate::limits::{STACK_BYTES, STDIO_TICK};
+use crate::limits::{STACK_BYTES, STDIO_TICK, STDIO_TICK_IDLE};
 use crate::log::Log;
+use crate::mcp::message::VERSION_MEMBER;
 use crate::mcp::revision::Era;
+use crate::route::Endpoint;
 use launch::{Launch, LaunchFault};
 use legacy::Legacy;
+use line::Line;
+use modern::Modern;
 use outlet::Caller;
 use process::Children;
 
@@ -75,6 +87,7 @@ pub(crate) struct Setting {
     /// The path of our public URL, before every path that we tell.
     pub(crate) prefix: String,
     pub(crate) messages_path: String,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) log: Log,
 }
 
@@ -109,6 +122,7 @@ impl std::error::Error for BridgeFault {
 pub struct Bridge {
     setting: Arc<Setting>,
     legacy: Arc<Legacy>,
+    modern: Arc<Modern>,
     timer: Timer,
 }
 
@@ -133,22 +147,33 @@ impl Bridge {
             stdio: stdio.clone(),
             prefix: config.public.prefix.clone(),
             messages_path: config.paths.messages.clone(),
+            pace: Arc::default(),
             log: log.clone(),
         });
         let legacy = Arc::new(Legacy::new(Arc::clone(&setting)));
-        let ticking = Arc::clone(&legacy);
-        let timer = Timer::start(move |now| ticking.tick(now)).map_err(|error| {
+        let modern = Arc::new(Modern::new(&setting));
+        let ticking = (Arc::clone(&legacy), Arc::clone(&modern));
+        let children = Arc::clone(&setting.children);
+        let tick = move |now| {
+            let busy = ticking.0.tick(now);
+            ticking.1.tick(now);
+            // Children of no session serve many, at any time.
+            busy || children.count() > ticking.0.count()
+        };
+        let timer = Timer::start(Arc::clone(&setting.pace), tick).map_err(|error| {
             setting.children.stop();
             BridgeFault::System(error)
         })?;
-        Ok(Self { setting, legacy, timer })
+        Ok(Self { setting, legacy, modern, timer })
     }
 
     /// Answers a request. The permit is used up here: one request, one permit.
     pub(crate) fn serve(&self, relay: Relay, request: &Incoming, caller: Box<dyn Caller>) -> Answer {
-        match relay.era {
-            Era::Legacy | Era::Modern => self.legacy.serve(relay, request, caller),
+        let posted = relay.endpoint == Endpoint::StreamableHttp && request.method() == Method::Post;
+        if posted && (relay.era == Era::Modern || names_its_version(request.body())) {
+            return self.modern.serve(relay, request, caller);
         }
+        self.legacy.serve(relay, request, caller)
     }
 
     /// Processes that there are, or are about to be.
@@ -166,36 +191,69 @@ impl Bridge {
     /// Ends every session and every process, and joins all threads.
     pub fn stop(&self) {
         self.legacy.stop();
+        self.modern.stop();
         self.timer.stop();
         self.setting.children.stop();
     }
 }
 
+/// Whether a message describes itself, whatever version it names: one that nobody has heard of is the modern era's to
+/// refuse (M-04).
+fn names_its_version(body: &[u8]) -> bool {
+    memchr::memmem::find(body, VERSION_MEMBER.as_bytes()).is_some()
+        && Line::read(body).is_ok_and(|line| line.version.is_some())
+}
+
+/// How soon the timer looks again: not so soon while there is nothing to look at, until somebody says that there is.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    idle: AtomicBool,
+    stopping: AtomicBool,
+    timer: OnceLock<Thread>,
+}
+
+impl Pace {
+    /// A request is under way.
+    pub(crate) fn quicken(&self) {
+        if self.idle.swap(false, Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(timer) = self.timer.get() {
+            timer.unpark();
+        }
+    }
+}
+
 /// The thread `stdio-timer`: calls what it was given, again and again.
 struct Timer {
-    stopping: Arc<AtomicBool>,
-    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    pace: Arc<Pace>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Timer {
-    fn start(tick: impl Fn(Instant) + Send + 'static) -> io::Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopping);
-        let thread =
-            thread::Builder::new().name("stdio-timer".into()).stack_size(STACK_BYTES).spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    thread::park_timeout(STDIO_TICK);
-                    tick(Instant::now());
-                }
-            })?;
-        Ok(Self { stopping, thread: std::sync::Mutex::new(Some(thread)) })
+    /// `tick` says whether it wants to be called again soon.
+    fn start(pace: Arc<Pace>, tick: impl Fn(Instant) -> bool + Send + 'static) -> io::Result<Self> {
+        let ours = Arc::clone(&pace);
+        let run = move || {
+            while !ours.stopping.load(Ordering::Relaxed) {
+                let idle = ours.idle.load(Ordering::Relaxed);
+                thread::park_timeout(if idle { STDIO_TICK_IDLE } else { STDIO_TICK });
+                let busy = tick(Instant::now());
+                ours.idle.store(!busy, Ordering::Relaxed);
+            }
+        };
+        let thread = thread::Builder::new().name("stdio-timer".into()).stack_size(STACK_BYTES).spawn(run)?;
+        let _ = pace.timer.set(thread.thread().clone());
+        Ok(Self { pace, thread: Mutex::new(Some(thread)) })
     }
 
     fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            thread.thread().unpark();
+        self.pace.stopping.store(true, Ordering::Relaxed);
+        self.pace.wake();
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
         }
     }

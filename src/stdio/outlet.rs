@@ -151,7 +151,6 @@ impl Outlet {
     }
 
     /// Whether something of the answer has been given.
-    #[allow(dead_code, reason = "asked by the modern era")]
     pub(crate) fn has_begun(&self) -> bool {
         self.0.lock().begun
     }

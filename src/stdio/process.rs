@@ -100,6 +100,11 @@ impl Child {
     pub(crate) fn send(&self, line: &[u8]) -> Result<(), NotSent> {
         self.0.0.send(line)
     }
+
+    /// Begins to end it.
+    pub(crate) fn stop(&self) {
+        self.0.0.stop();
+    }
 }
 
 /// The way to a child, from before there is a process until after its end.

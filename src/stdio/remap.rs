@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use super::line::{Line, NoMessage, Piece, Shape};
 use super::splice::Splice;
+use crate::reply::rpc_error;
 
 /// The requests that one child has not answered yet; `A` is what leads back to the asker.
 #[derive(Debug)]
@@ -34,6 +35,12 @@ impl<A> Entry<A> {
     pub fn id(&self) -> &str {
         &self.id
     }
+
+    /// Whether it asked for log messages.
+    #[must_use]
+    pub fn wants_logs(&self) -> bool {
+        self.logs
+    }
 }
 
 /// Where a line of a child leads.
@@ -47,6 +54,8 @@ pub enum Routed<A> {
         number: u64,
         /// The notification, as its asker is to see it.
         text: String,
+        /// Whether it says that the list of tools is another one now.
+        tools_changed: bool,
     },
     /// The child ends a subscription without a result (section 7, number 1).
     Ended(Entry<A>),
@@ -123,6 +132,17 @@ impl<A> Ledger<A> {
         (number, write(number))
     }
 
+    /// From now on this request is known to its asker by the id and token of `request`.
+    pub fn rename(&mut self, number: u64, request: &Line<'_>) {
+        let (Some(entry), Some(id)) = (self.open.get_mut(&number), request.readable_id()) else { return };
+        entry.id = id.into();
+        // A request that asked for no progress at first cannot do so later: the child was not told.
+        if entry.token.is_some() {
+            entry.token = request.token.map(|token| token.raw.into());
+        }
+        entry.logs = request.log_level.is_some();
+    }
+
     /// Whose number it is.
     #[must_use]
     pub fn entry(&self, number: u64) -> Option<&Entry<A>> {
@@ -132,6 +152,11 @@ impl<A> Ledger<A> {
     /// As [`Ledger::entry`], to change its asker.
     pub fn entry_mut(&mut self, number: u64) -> Option<&mut Entry<A>> {
         self.open.get_mut(&number)
+    }
+
+    /// All of them, to change their askers.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Entry<A>)> {
+        self.open.iter_mut().map(|(number, entry)| (*number, entry))
     }
 
     /// Forgets a request: its answer, should it come, is a stranger's.
@@ -165,7 +190,8 @@ impl<A> Ledger<A> {
             return Routed::Nobody(Lost::Stranger);
         };
         if line.ambiguous {
-            let text = rpc_error(&entry.id, -32603, "the MCP server's answer has one member name twice");
+            let text =
+                rpc_error(-32603, "the MCP server's answer has one member name twice", Some(&entry.id));
             return Routed::Answer(Answer { entry, text, code: Some(-32603) });
         }
         let mut splice = Splice::new(line.text);
@@ -176,8 +202,7 @@ impl<A> Ledger<A> {
             splice.replace(subscription.range(), &*entry.id);
         }
         let text = splice.line();
-        let code = (line.shape == Shape::Error).then_some(line.code.unwrap_or(-32603));
-        Routed::Answer(Answer { entry, text, code })
+        Routed::Answer(Answer { entry, text, code: line.error_code() })
     }
 
     fn notification(&mut self, line: &Line<'_>) -> Routed<A> {
@@ -214,20 +239,17 @@ impl<A> Ledger<A> {
             }
             _ => return Routed::Nobody(Lost::Untied),
         };
-        Routed::Event { number, text: splice.line() }
+        Routed::Event {
+            number,
+            text: splice.line(),
+            tools_changed: line.method == "notifications/tools/list_changed",
+        }
     }
 
     fn known(&self, piece: Piece<'_>) -> Option<(u64, &Entry<A>)> {
         let number = piece.number()?;
         self.open.get(&number).map(|entry| (number, entry))
     }
-}
-
-/// The text of an error for whoever asked with `id`.
-#[must_use]
-pub fn rpc_error(id: &str, code: i64, message: &str) -> String {
-    let message = serde_json::Value::from(message);
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{message}}}}}"#)
 }
 
 /// The line that tells a child to give up on a request.
@@ -270,7 +292,7 @@ pub fn check(body: &[u8], noise: &[u8]) {
             assert_eq!(ledger.len(), before - 1);
         }
         Routed::Ended(_) => assert_eq!(ledger.len(), before - 1),
-        Routed::Event { number, text } => {
+        Routed::Event { number, text, .. } => {
             assert!(number == first || number == second);
             assert!(!text.contains(['\n', '\r']));
             assert_eq!(ledger.len(), before);
@@ -285,7 +307,7 @@ pub fn check(body: &[u8], noise: &[u8]) {
             r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{number}}}}}"#
         );
         match (ledger.route(progress.as_bytes()), request.token) {
-            (Routed::Event { number: whose, text }, Some(token)) => {
+            (Routed::Event { number: whose, text, .. }, Some(token)) => {
                 assert_eq!(whose, number);
                 let told = Line::read(text.as_bytes()).expect("a message stays one");
                 assert_eq!(told.progress.map(|piece| piece.raw), Some(token.raw));
@@ -394,7 +416,7 @@ mod tests {
             open(&mut ledger, listen, 'b');
             let found = match ledger.route(line.as_bytes()) {
                 Routed::Answer(answer) => format!("answer {} {}", answer.entry.asker, answer.text),
-                Routed::Event { number, text } => format!("event {number} {text}"),
+                Routed::Event { number, text, .. } => format!("event {number} {text}"),
                 Routed::Ended(entry) => format!("ended {}", entry.asker),
                 Routed::Nobody(lost) => format!("{lost:?}"),
             };

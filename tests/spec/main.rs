@@ -12,6 +12,7 @@ mod upstream;
 mod tls;
 mod local;
 mod stdio;
+mod modern;
 mod binary;
 mod configuration;
 mod corpus;
