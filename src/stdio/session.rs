@@ -385,6 +385,7 @@ impl Session {
         let stream = state.stream_of_request();
         let nobody = stream == STANDING && !state.streams.is_listened_to();
         let refusal = if nobody && line.method == "ping" {
+            self.log.debug("answered a ping of the MCP server", &[]);
             Some(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id.json()))
         } else if state.asked.len() >= STDIO_ASKED_MAX {
             Some(rpc_error(-32603, "too many requests at once", Some(&id.json())))

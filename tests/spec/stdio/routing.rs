@@ -123,9 +123,9 @@ fn a_server_may_ask_its_client() {
 fn a_ping_that_nobody_hears_is_answered() {
     let world = world("--era legacy --at notifications/initialized=rogue:ping", |_| {});
     let client = Client::open(&world);
-    wait_until("the server has its answer", || {
-        client.seen().iter().any(|line| line["id"] == "rogue-1" && line["result"] == json!({}))
-    });
+    // While nobody waits for anything.
+    wait_until("it is answered", || world.log.text().contains("answered a ping of the MCP server"));
+    assert!(client.seen().iter().any(|line| line["id"] == "rogue-1" && line["result"] == json!({})));
 }
 
 /// SH-10: a stream that broke is gone on with by its own session, and by nobody else.
@@ -152,8 +152,10 @@ fn a_broken_stream_is_gone_on_with() {
     let heard = read_until(&mut other, |events| !methods(events).is_empty());
     assert_eq!(methods(&heard), ["notifications/tools/list_changed"]);
     // After the end too, for what was missed.
-    let replayed = read_all(&mut client.listen(Some(&last)));
-    assert_eq!(replayed.last().unwrap().json()["id"], 1);
+    let mut headers = client.headers();
+    headers.push(("Last-Event-ID", &last));
+    let replayed = messages(&world.ask("GET", "/mcp", &headers, ""));
+    assert_eq!(replayed.last().unwrap()["id"], 1);
 }
 
 /// The standing stream is gone on with as well: what happened meanwhile is not lost.
