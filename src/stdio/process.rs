@@ -15,8 +15,7 @@
 //!
 //! One thread with epoll instead of three for each child: no child can make it wait, since every pipe is non-blocking,
 //! each may have its [`STDIO_READ_BYTES`] and then others have their turn, and a hundred idle children cost no thread.
-//! What waits for a child that does not read is bounded by [`crate::limits::STDIO_INPUT_BYTES_MAX`], and a child that goes on like that
-//! is ended.
+//! What waits for a child that does not read is bounded (`input.rs`), and a child that goes on like that is ended.
 //!
 //! How it is used: [`Children::spawn`] gives a [`Child`] at once, before there is a process; [`Child::send`] writes one
 //! line, which the caller has made sure is one message without a line feed, and never waits. Everything that comes back

@@ -1,18 +1,13 @@
 //! Nothing is left behind, however it ends.
 
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Command, Stdio as Pipe};
 use std::time::Duration;
 
-use open_mcp_auth_proxy::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Client, initialize, is_alive, no_process_is_left, scripted_child, world};
-use crate::world::issuer::{Issuer, Token};
-use crate::world::raw::Raw;
-use crate::world::{request, wait_until};
+use super::program::Program;
+use super::{Client, is_alive, no_process_is_left, scripted_child, world};
+use crate::world::wait_until;
 
 /// Threads of this process with one of our names, and open descriptors.
 fn threads() -> usize {
@@ -64,83 +59,12 @@ fn stopping_leaves_nothing() {
     assert_eq!(threads(), 0);
 }
 
-/// The real program, with a configuration in a file.
-struct Program {
-    process: std::process::Child,
-    addr: std::net::SocketAddr,
-    file: PathBuf,
-    issuer: Issuer,
-}
-
-impl Program {
-    fn start(name: &str, command: &str) -> Self {
-        let issuer = Issuer::start();
-        let file =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.yaml", std::process::id()));
-        let text = format!(
-            "listen_port: 0\nproxy_base_url: http://127.0.0.1:1\nallowed_hosts: [proxy.example]\nlog_format: text\n\
-             stdio:\n  user_command: '{command}'\n  env: [\"SECRET_VALUE=not to be shown\"]\n\
-             protected_resource_metadata:\n  resource_identifier: http://127.0.0.1:1/mcp\n  audience: us\n  \
-             authorization_servers: [\"{}\"]\n  jwks_uri: {}\n",
-            issuer.url,
-            issuer.jwks_uri()
-        );
-        std::fs::write(&file, text).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_openmcpauthproxy"))
-            .args(["--stdio", "--config", file.to_str().unwrap()])
-            .stdin(Pipe::null())
-            .stdout(Pipe::null())
-            .stderr(Pipe::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut log = String::new();
-        let addr = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("it ended: {log}")).unwrap();
-            log.push_str(&line);
-            if let Some(rest) = line.split("listening address=").nth(1) {
-                break rest.split(' ').next().unwrap().parse().unwrap();
-            }
-        };
-        assert!(!log.contains("not to be shown"));
-        // Its log goes on, and must be read.
-        std::thread::Builder::new().spawn(move || lines.for_each(drop)).unwrap();
-        Self { process, addr, file, issuer }
-    }
-
-    /// The number of a child that serves a session.
-    fn session(&self) -> u64 {
-        let now = Clock::system().now();
-        let token = Token::new(&self.issuer.url, "us", now.0).compact();
-        let bearer = format!("Bearer {token}");
-        let mut headers = vec![("Authorization", bearer.as_str())];
-        let begun = Raw::connect(self.addr)
-            .send(request("POST", "/mcp", &headers, &initialize("2025-11-25")))
-            .answer()
-            .unwrap();
-        let session = begun.header("mcp-session-id").unwrap_or_else(|| panic!("{}", begun.text())).to_owned();
-        headers.push(("Mcp-Session-Id", &session));
-        let body = super::call(1, "whoami", json!({}));
-        let answer = Raw::connect(self.addr).send(request("POST", "/mcp", &headers, &body)).answer().unwrap();
-        let who: Value = serde_json::from_str(&super::text(&super::messages(&answer)[0])).unwrap();
-        who["pid"].as_u64().unwrap()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_file(&self.file);
-    }
-}
-
 /// `kill -9` of the proxy: no child survives, not even one that ignores the end of its input and SIGTERM.
 #[test]
 fn no_child_outlives_the_proxy() {
     let command = format!("{} --era legacy --stubborn", scripted_child().display());
     let program = Program::start("killed", &command);
-    let pids = [program.session(), program.session()];
+    let pids = [program.open().pid(), program.open().pid()];
     assert!(pids.iter().all(|pid| is_alive(*pid)));
     kill_process(Pid::from_child(&program.process), Signal::KILL).unwrap();
     wait_until("the children are gone", || pids.iter().all(|pid| !is_alive(*pid)));
@@ -151,7 +75,7 @@ fn no_child_outlives_the_proxy() {
 fn the_program_stops_with_its_children() {
     let command = format!("{} --era legacy", scripted_child().display());
     let mut program = Program::start("stopped", &command);
-    let pid = program.session();
+    let pid = program.open().pid();
     kill_process(Pid::from_child(&program.process), Signal::TERM).unwrap();
     assert_eq!(program.process.wait().unwrap().code(), Some(0));
     assert!(!is_alive(pid));

@@ -5,6 +5,7 @@ mod routing;
 mod misdeeds;
 mod ending;
 mod http_sse;
+mod program;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
