@@ -110,6 +110,8 @@ pub(crate) struct Exchange {
     bodyless: bool,
     lines: Vec<u8>,
     head_sent: bool,
+    /// The last step gave `buf[..data]` away.
+    handed_out: bool,
     reusable: bool,
     /// The socket gave less than was asked for, so there is nothing more before it is ready again.
     drained: bool,
@@ -155,6 +157,7 @@ impl Exchange {
             bodyless: false,
             lines: Vec::new(),
             head_sent: false,
+            handed_out: false,
             reusable: false,
             drained: false,
         };
@@ -207,8 +210,11 @@ impl Exchange {
         }
     }
 
-    /// Takes the data that went out off the buffer.
+    /// Takes the data that went out off the buffer. What is still being gathered stays.
     fn forget_sent(&mut self) {
+        if !std::mem::take(&mut self.handed_out) {
+            return;
+        }
         if self.data > 0 {
             self.buf.copy_within(self.raw..self.filled, 0);
             self.filled -= self.raw;
@@ -465,6 +471,7 @@ impl Producer for Exchange {
             Err(Stop::Fault(fault, why)) => return self.fault(fault, &why),
         }
         let first = !std::mem::replace(&mut self.head_sent, true);
+        self.handed_out = true;
         if self.ended {
             self.state = State::Done;
         }
