@@ -5,6 +5,7 @@
 mod world;
 mod engine;
 mod attacks;
+mod framing;
 mod tokens;
 mod issuers;
 mod relaying;
