@@ -6,6 +6,8 @@ mod world;
 mod engine;
 mod attacks;
 mod framing;
+mod failing;
+mod vanishing;
 mod tokens;
 mod issuers;
 mod relaying;
