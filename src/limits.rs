@@ -47,9 +47,9 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 pub const STACK_BYTES: usize = 256 * 1024;
 /// Default for open event streams, all clients together.
 pub const STREAMS_MAX: usize = 8192;
-/// Of all event streams, the part that one principal may hold where the configuration is silent, in quarters: one token
-/// may serve thousands of sessions of one service, and still leaves room for others.
-pub const STREAMS_EACH_QUARTERS: usize = 3;
+/// Of all event streams, one in so many is not for the principal that holds the others, where the configuration is silent:
+/// one token may serve thousands of sessions of one service, and still leaves room.
+pub const STREAMS_SPARED_PART: usize = 4;
 /// Default for tokens that do not hold, from one address in a minute, before it is answered 429. An office of many may
 /// stand behind one address, and its clients fail once each when their tokens are replaced.
 pub const AUTH_FAILURES_PER_MINUTE: u32 = 60;

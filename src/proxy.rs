@@ -22,7 +22,7 @@ use crate::edge::http1::{Fault, Incoming, Method};
 use crate::edge::{Answer, Handler, Server, Settings};
 use crate::gate::{Admitted, Audit, Gate, Relay};
 use crate::header;
-use crate::limits::{INTROSPECTION_WORKERS, LOG_VALUE_CHARS_MAX, STREAMS_EACH_QUARTERS};
+use crate::limits::{INTROSPECTION_WORKERS, LOG_VALUE_CHARS_MAX, STREAMS_SPARED_PART};
 use crate::log::{Field, Level, Log};
 use crate::mcp::revision::Era;
 use crate::relay::answer::AnswerHead;
@@ -147,7 +147,7 @@ impl Proxy {
         let auth = Authenticator::new(&config, Arc::clone(&keys), log.clone());
         let all = config.limits.streams;
         let streams_each =
-            config.limits.streams_per_principal.unwrap_or_else(|| (all / 4 * STREAMS_EACH_QUARTERS).max(1));
+            config.limits.streams_per_principal.unwrap_or_else(|| all - all / STREAMS_SPARED_PART);
         let front = Front {
             gate: Gate::new(&config, auth, bound),
             sessions: Arc::new(SessionKey::new(config.session_key.as_ref())),

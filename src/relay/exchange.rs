@@ -109,6 +109,8 @@ pub(crate) struct Exchange {
     raw: usize,
     filled: usize,
     rewritten: Vec<u8>,
+    /// Whether that data was given out to be sent. What is only gathered stays.
+    given: bool,
     rest: Rest,
     ended: bool,
     stream: bool,
@@ -155,6 +157,7 @@ impl Exchange {
             raw: 0,
             filled: 0,
             rewritten: Vec::new(),
+            given: false,
             rest: Rest::Length(0),
             ended: false,
             stream: false,
@@ -190,7 +193,9 @@ impl Exchange {
 
     /// Moves on until there is something to send, something to wait for, or a fault.
     fn advance(&mut self) -> Result<(), Stop> {
-        self.forget_sent();
+        if std::mem::take(&mut self.given) {
+            self.forget_sent();
+        }
         if std::mem::take(&mut self.drained) {
             return Err(Stop::Wait);
         }
@@ -471,6 +476,7 @@ impl Producer for Exchange {
             }
             Err(Stop::Fault(fault, why)) => return self.fault(fault, &why),
         }
+        self.given = true;
         let first = !std::mem::replace(&mut self.head_sent, true);
         if self.ended {
             self.state = State::Done;
