@@ -85,7 +85,7 @@ impl Issuer {
         let fits = |name: &Placed<String>| {
             let fits = !taken.contains(&name.as_str());
             if !fits {
-                let found = format!("{} has a meaning of its own", quote(&name.value));
+                let found = format!("{} has a meaning of its own", name.shown());
                 findings.problem(&name.path, found, "name the claim that your identity provider uses");
             }
             fits
