@@ -118,8 +118,6 @@ pub(crate) struct Exchange {
     bodyless: bool,
     lines: Vec<u8>,
     head_sent: bool,
-    /// The last step gave `buf[..data]` away.
-    handed_out: bool,
     reusable: bool,
     /// The socket gave less than was asked for, so there is nothing more before it is ready again.
     drained: bool,
@@ -167,7 +165,6 @@ impl Exchange {
             bodyless: false,
             lines: Vec::new(),
             head_sent: false,
-            handed_out: false,
             reusable: false,
             drained: false,
         };
@@ -222,11 +219,8 @@ impl Exchange {
         }
     }
 
-    /// Takes the data that went out off the buffer. What is still being gathered stays.
+    /// Takes the data that went out off the buffer.
     fn forget_sent(&mut self) {
-        if !std::mem::take(&mut self.handed_out) {
-            return;
-        }
         if self.data > 0 {
             self.buf.copy_within(self.raw..self.filled, 0);
             self.filled -= self.raw;
@@ -484,7 +478,6 @@ impl Producer for Exchange {
         }
         self.given = true;
         let first = !std::mem::replace(&mut self.head_sent, true);
-        self.handed_out = true;
         if self.ended {
             self.state = State::Done;
         }

@@ -319,28 +319,6 @@ fn a_client_that_leaves_ends_the_upstream_request() {
     wait_until("a call that is waited for ends too", || world.server.connections() == 0);
 }
 
-/// An answer may arrive in pieces with pauses between them, however its end is found.
-#[test]
-fn an_answer_in_pieces_arrives_whole() {
-    let world = World::start();
-    for head in ["Content-Length: 11", "Transfer-Encoding: chunked", "Connection: close"] {
-        let chunked = head.ends_with("chunked");
-        world.server.script(move |_, stream| {
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{head}\r\n\r\n");
-            let mut sent = stream.write_all(head.as_bytes()).is_ok();
-            for piece in ["{\"a\":", "\"bcd", "\"}"] {
-                std::thread::sleep(Duration::from_millis(30)); // longer than a worker has patience
-                let size = piece.len();
-                let piece = if chunked { format!("{size:x}\r\n{piece}\r\n") } else { piece.to_owned() };
-                sent &= stream.write_all(piece.as_bytes()).is_ok();
-            }
-            sent && (!chunked || stream.write_all(b"0\r\n\r\n").is_ok()) && !head.ends_with("close\r\n\r\n")
-        });
-        let answer = world.call_tool("echo", Some(&world.token()));
-        assert_eq!((answer.status, answer.text().as_str()), (200, "{\"a\":\"bcd\"}"), "{head}");
-    }
-}
-
 /// 502 and 504 with the id of the request; the proxy lives on.
 #[test]
 fn a_server_that_fails_is_reported_with_the_id() {
