@@ -19,18 +19,20 @@ use crate::config::{BaseUrl, Config, Limits, Paths, PublicUrl, Upstream};
 use crate::cors::Grant;
 use crate::edge::http1::{Fault, Incoming, Method};
 use crate::edge::{Answer, Handler, Server, Settings};
-use crate::gate::{Admitted, Audit, Gate, Relay};
+use crate::gate::{Admitted, Audit, Decision, Gate, Relay};
 use crate::header;
 use crate::limits::LOG_VALUE_CHARS_MAX;
 use crate::log::{Field, Level, Log};
 use crate::mcp::revision::Era;
+use crate::provider::relay::{LoginRelay, RelayFault};
+use crate::provider::wait::Outcome;
 use crate::relay::answer::AnswerHead;
 use crate::relay::exchange::{Context, Exchange, Order};
 use crate::relay::headers::{self, Inbound, Outbound};
 use crate::relay::sse::{self, EndpointRewriter};
 use crate::relay::upstream::{Pool, PoolError};
 use crate::reply::{ClientFault, Refusal, Reply, UpstreamFault};
-use crate::route::Endpoint;
+use crate::route::{Endpoint, Login};
 use crate::secret::Secret;
 
 /// Why the proxy does not start.
@@ -44,6 +46,8 @@ pub enum StartError {
     Keys(StartFault),
     /// The way to the MCP server cannot be prepared.
     Pool(PoolError),
+    /// The login relay cannot be prepared.
+    Login(RelayFault),
     /// The system has no threads or descriptors for us.
     System(io::Error),
     /// A subprocess is configured, which this version does not serve.
@@ -60,9 +64,13 @@ impl StartError {
             Self::Listen(..) => {
                 "end the program that has this port, or change listen_port and listen_address"
             }
-            Self::Roots(_) | Self::Keys(_) => "check ca_file and SSL_CERT_FILE",
+            Self::Roots(_) | Self::Keys(_) | Self::Login(RelayFault::Roots(_)) => {
+                "check ca_file and SSL_CERT_FILE"
+            }
             Self::Pool(_) => "check base_url",
-            Self::System(_) => "raise the limits of open files and threads for this user",
+            Self::System(_) | Self::Login(RelayFault::Thread(_)) => {
+                "raise the limits of open files and threads for this user"
+            }
             Self::Stdio => {
                 "start the server yourself and set transport_mode: streamable_http with its base_url"
             }
@@ -80,6 +88,7 @@ impl fmt::Display for StartError {
             Self::Roots(_) => f.write_str("the trust roots for outgoing TLS cannot be read"),
             Self::Keys(_) => f.write_str("the keys of the issuers cannot be looked after"),
             Self::Pool(_) => f.write_str("the way to the MCP server cannot be prepared"),
+            Self::Login(_) => f.write_str("the login relay cannot be prepared"),
             Self::System(_) => f.write_str("the system refuses threads or descriptors"),
             Self::Stdio => f.write_str("MCP servers over stdio are not served by this version"),
             Self::NotLoopback(addr) => {
@@ -92,8 +101,8 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Listen(_, err) | Self::System(err) => Some(err),
-            Self::Roots(err) => Some(err),
+            Self::Listen(_, err) | Self::System(err) | Self::Login(RelayFault::Thread(err)) => Some(err),
+            Self::Roots(err) | Self::Login(RelayFault::Roots(err)) => Some(err),
             Self::Keys(err) => Some(err),
             Self::Pool(err) => Some(err),
             Self::Stdio | Self::NotLoopback(_) => None,
@@ -106,6 +115,7 @@ pub struct Proxy {
     server: Server<Front>,
     pool: Arc<Pool>,
     keys: Arc<KeyStore>,
+    login: Option<Arc<LoginRelay>>,
     log: Log,
 }
 
@@ -140,6 +150,7 @@ impl Proxy {
         let keys = Arc::new(keys.map_err(StartError::Keys)?);
         keys.prefetch();
         let auth = Authenticator::new(&config, Arc::clone(&keys), log.clone());
+        let login = LoginRelay::start(&config, &clock, &log).map_err(StartError::Login)?.map(Arc::new);
         let front = Front {
             gate: Gate::new(&config, auth, bound),
             sessions: Arc::new(SessionKey::new(config.session_key.as_ref())),
@@ -152,13 +163,14 @@ impl Proxy {
             first_byte_timeout,
             limits: config.limits.clone(),
             streams: Arc::default(),
+            login: login.clone(),
             clock,
             log: log.clone(),
         };
         let settings = Settings::new(&config.limits);
         let server =
             Server::start(listener, Arc::new(front), settings, log.clone()).map_err(StartError::System)?;
-        Ok(Self { server, pool, keys, log })
+        Ok(Self { server, pool, keys, login, log })
     }
 
     /// Where it listens.
@@ -176,6 +188,9 @@ impl Proxy {
     /// Stops: running requests finish within a bound, and every thread is joined.
     pub fn stop(self) {
         self.server.stop();
+        if let Some(login) = &self.login {
+            login.stop();
+        }
         self.pool.stop();
         self.keys.shutdown();
         self.log.info("stopped", &[]);
@@ -245,14 +260,23 @@ struct Front {
     first_byte_timeout: Duration,
     limits: Limits,
     streams: Arc<AtomicUsize>,
+    login: Option<Arc<LoginRelay>>,
     clock: Clock,
     log: Log,
 }
 
 /// What is known of a request once its head was admitted.
 struct Pass {
-    admitted: Admitted,
+    admitted: To,
     line: Line,
+}
+
+/// Where it goes.
+enum To {
+    /// To the MCP server, once its message was judged.
+    Mcp(Admitted),
+    /// To the identity provider.
+    Login(Arc<LoginRelay>, Login, Grant),
 }
 
 impl Handler for Front {
@@ -260,8 +284,20 @@ impl Handler for Front {
 
     fn admit(&self, head: &Incoming) -> Result<Pass, Reply> {
         let mut line = Line::new(&self.log, head);
+        if let Some(relay) = &self.login {
+            match self.gate.login(head, &mut line.audit) {
+                Ok(None) => {}
+                Ok(Some((login, grant))) => {
+                    return Ok(Pass { admitted: To::Login(Arc::clone(relay), login, grant), line });
+                }
+                Err(reply) => {
+                    line.write(reply.status);
+                    return Err(reply);
+                }
+            }
+        }
         match self.gate.admit(head, self.clock.now(), &mut line.audit) {
-            Ok(admitted) => Ok(Pass { admitted, line }),
+            Ok(admitted) => Ok(Pass { admitted: To::Mcp(admitted), line }),
             Err(reply) => {
                 line.write(reply.status);
                 Err(reply)
@@ -271,6 +307,12 @@ impl Handler for Front {
 
     fn serve(&self, pass: Pass, request: &Incoming) -> Answer {
         let Pass { admitted, mut line } = pass;
+        let admitted = match admitted {
+            To::Mcp(admitted) => admitted,
+            To::Login(relay, login, grant) => {
+                return relay.begin(login, request, Box::new(move |outcome| line.login(outcome, &grant)));
+            }
+        };
         let relay = match self.gate.decide(&admitted, request, &mut line.audit) {
             Ok(relay) => relay,
             Err(reply) => {
@@ -460,6 +502,20 @@ impl Line {
         let shown: String = request.path().chars().take(LOG_VALUE_CHARS_MAX).collect();
         let (log, method) = (log.clone(), request.method());
         Self { log, began: Instant::now(), method, path: shown.into(), audit: Audit::default() }
+    }
+
+    /// The answer to a login request.
+    fn login(&mut self, outcome: Outcome, grant: &Grant) -> Reply {
+        let Outcome { reply, fault } = outcome;
+        match fault {
+            Some(fault) => {
+                self.audit.decision = Decision::Refused;
+                self.audit.reason = Some(fault.to_string());
+            }
+            None => self.audit.decision = Decision::Answered,
+        }
+        self.write(reply.status);
+        grant.dress(reply)
     }
 
     fn write(&self, status: u16) {

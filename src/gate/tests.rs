@@ -39,6 +39,7 @@ pub(crate) fn config() -> Config {
             audiences: vec!["https://h.example/mcp".into()],
             algorithms: vec![config::Algorithm::Rs256],
         }],
+        login: None,
         scopes: ScopeRules {
             always: ScopeSet::default(),
             rules: vec![

@@ -9,6 +9,8 @@ mod tokens;
 mod relaying;
 mod tls;
 mod local;
+mod login;
+mod asgardeo;
 mod binary;
 mod configuration;
 mod tidy;

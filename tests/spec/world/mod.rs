@@ -1,5 +1,6 @@
 //! What the tests share: an issuer, an MCP server and the proxy between them, each on 127.0.0.1:0.
 
+pub mod idp;
 pub mod issuer;
 pub mod raw;
 pub mod server;
@@ -159,6 +160,7 @@ pub fn config(issuer: &Issuer, server: SocketAddr) -> Config {
             audiences: vec![RESOURCE.into()],
             algorithms: vec![Algorithm::Rs256],
         }],
+        login: None,
         scopes: ScopeRules {
             always: ScopeSet::default(),
             rules: vec![
