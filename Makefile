@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target is a line or two that anyone could type.
 .DEFAULT_GOAL := help
-.PHONY: help build check test coverage e2e fuzz fmt lint deny release clean
+.PHONY: help build check test coverage e2e fuzz bench bench-smoke fmt lint deny release clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,6 +22,12 @@ e2e: ## Official SDK clients, a real OpenID provider and a real MCP server; need
 
 fuzz: ## Every fuzz target for a minute (FUZZ_SECONDS=60); needs a nightly toolchain
 	fuzz/run
+
+bench: release ## Ours beside HAProxy and nginx, 15 minutes (ARGS="--only load"); Debian's packages, see docs/performance.md
+	cargo bench --locked --bench rig -- $(ARGS)
+
+bench-smoke: release ## A part of it in under a minute
+	cargo bench --locked --bench rig -- --smoke
 
 fmt: ## Put the code in its form
 	cargo fmt

@@ -49,6 +49,15 @@ pub const RELAY_CHUNK_BYTES: usize = 32 * 1024;
 pub const UPSTREAM_IDLE_MAX: usize = 128;
 /// An idle connection to an MCP server is not used again after this long; Node and uvicorn close theirs after 5 s.
 pub const UPSTREAM_IDLE_TIME_MAX: Duration = Duration::from_millis(4000);
+/// A request up to this size, in bytes, is kept until its answer begins, so that it can be sent again where a redirect
+/// within the MCP server asks for that. A larger one is not, and such an answer to it goes to the client.
+pub const REPLAY_BYTES_MAX: usize = 64 * 1024;
+/// Interim answers (1xx) before the one that counts.
+pub const INTERIM_ANSWERS_MAX: usize = 8;
+/// Paths that are remembered to have moved within the MCP server.
+pub const REDIRECTS_MAX: usize = 8;
+/// How long that is remembered: a server that is replaced may serve another path.
+pub const REDIRECT_TIME_MAX: Duration = Duration::from_secs(300);
 /// An addresses' answer of the resolver is used for this long.
 pub const RESOLVE_TTL: Duration = Duration::from_secs(30);
 /// From SIGTERM to the end, for requests that are still running.

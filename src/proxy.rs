@@ -145,7 +145,7 @@ impl Proxy {
         };
         let bound = listener.local_addr().map_err(|err| StartError::Listen(config.listen, err))?;
         let roots = root_store(config.ca_file.as_deref()).map_err(StartError::Roots)?;
-        let pool = Pool::start(&base, roots, &log).map_err(StartError::Pool)?;
+        let pool = Pool::start(&base, &config.public, roots, &log).map_err(StartError::Pool)?;
         let keys = KeyStore::start(&config.issuers, config.ca_file.as_deref(), &clock, &log);
         let keys = Arc::new(keys.map_err(StartError::Keys)?);
         keys.prefetch();
@@ -205,7 +205,7 @@ pub fn serve(config: Config, log: Log) -> Result<(), StartError> {
     let signal = StopSignal::watch().map_err(StartError::System)?;
     let loopback = config.listen.ip().is_loopback();
     let proxy = Proxy::start(config, Clock::system(), log.clone())?;
-    let upstream = proxy.pool.authority().to_owned();
+    let upstream = proxy.pool.shown();
     log.info("listening", &[("address", &proxy.addr()), ("mcp_server", &upstream)]);
     if !loopback {
         log.warn("the listener is reachable from other hosts; tokens need TLS in front of it", &[]);
@@ -365,6 +365,9 @@ impl Front {
         let (Some(target), false) = (target, session == Some(None)) else {
             return Answer::Reply(ticket.refuse(&Refusal::UnknownSession { id }));
         };
+        let moved = self.pool.follow(&target);
+        let followed = moved.is_some();
+        let target = moved.unwrap_or(target);
         let mut head = Vec::with_capacity(1024);
         headers::request_head(
             &mut head,
@@ -384,8 +387,9 @@ impl Front {
             return Answer::Reply(ticket.refuse(&Refusal::Busy { id }));
         }
         let order = Order {
-            head: &head,
+            head,
             body: request.body(),
+            followed,
             idempotent: request.method() == Method::Get,
             head_only: false,
             endless,

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::json;
-use super::jwks::{Unusable, algorithm_name};
+use super::key::Unusable;
 use crate::config::Algorithm;
 use crate::limits::SHOWN_CHARS_MAX;
 
@@ -225,6 +225,10 @@ pub enum TokenFault {
         kid: Shown,
         /// What the token says it is signed with.
         found: Algorithm,
+        /// What the key is for.
+        own: Algorithm,
+        /// Whether its entry says so; if not, the configuration does.
+        marked: bool,
     },
     /// The token names no key, and the issuer has none that would do.
     NoKey {
@@ -367,13 +371,13 @@ impl fmt::Display for TokenFault {
             Self::Algorithm { found } => write!(
                 f,
                 "the token says alg {found}, which is never accepted; let the authorization server sign access tokens \
-                 with RS256, RS384 or RS512"
+                 with {}",
+                Algorithm::NAMES
             ),
             Self::AlgorithmNotAllowed { found, issuer } => write!(
                 f,
-                "the token is signed with {}, which is not on the list of {issuer}; if that is meant, add it to \
-                 algorithms of that issuer",
-                algorithm_name(*found)
+                "the token is signed with {found}, which is not on the list of {issuer}; if that is meant, add {found} to \
+                 algorithms of that issuer"
             ),
             Self::Extension { name } => {
                 write!(f, "the token's header has {name}, an extension that is not understood here")
@@ -401,14 +405,20 @@ impl fmt::Display for TokenFault {
             Self::KeyUnusable { kid, why } => {
                 write!(f, "the token names key {kid}, which is in the key set and cannot be used: {why}")
             }
-            Self::KeyForOther { kid, found } => write!(
-                f,
-                "the token is signed with {} by key {kid}, which its key set keeps for another algorithm",
-                algorithm_name(*found)
-            ),
+            Self::KeyForOther { kid, found, own, marked } => {
+                write!(f, "the token is signed with {found} by key {kid}, which is for {own}")?;
+                if *marked {
+                    return f.write_str(" and for nothing else");
+                }
+                write!(
+                    f,
+                    ": its entry in the key set has no alg, so it is taken for the first RSA algorithm of algorithms; \
+                     if its issuer signs with {found}, write {found} first"
+                )
+            }
             Self::NoKey { issuer } => write!(
                 f,
-                "the token names no key, and the key set of {issuer} has no RSA key for signatures that would do"
+                "the token names no key, and the key set of {issuer} has no key for its algorithm"
             ),
             Self::Signature { issuer, kid } => {
                 f.write_str("the token's signature does not hold under ")?;
@@ -516,7 +526,18 @@ mod tests {
             TokenFault::Issuer { found: x(), accepted: x(), near: Some(Near::Scheme) },
             TokenFault::KeyUnknown { kid: x(), issuer: x() },
             TokenFault::KeyUnusable { kid: x(), why: Unusable::PrivatePart },
-            TokenFault::KeyForOther { kid: x(), found: Algorithm::Rs256 },
+            TokenFault::KeyForOther {
+                kid: x(),
+                found: Algorithm::Rs256,
+                own: Algorithm::Ps256,
+                marked: true,
+            },
+            TokenFault::KeyForOther {
+                kid: x(),
+                found: Algorithm::Rs256,
+                own: Algorithm::Ps256,
+                marked: false,
+            },
             TokenFault::NoKey { issuer: x() },
             TokenFault::Signature { issuer: x(), kid: Some(x()) },
             TokenFault::Signature { issuer: x(), kid: None },

@@ -7,14 +7,18 @@
 use std::fmt;
 use std::path::Path;
 
-use ureq::Agent;
-use ureq::config::AutoHeaderValue;
+use ureq::config::{AutoHeaderValue, Config};
+use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Body};
 
-use super::discovery::{self, MetadataFault, UrlFault};
+use super::discovery::{self, Metadata, MetadataFault, Place, UrlFault};
 use super::fault::Shown;
 use super::jwks::{KeySet, SetFault};
+use super::reach::{PublicOnly, Reach};
 use super::roots::{RootsFault, extra_roots};
+use crate::config::{Algorithm, Allowed};
 use crate::limits::{JWKS_BYTES_MAX, JWKS_FETCH_TIME_MAX};
 
 /// Why there are no keys.
@@ -80,7 +84,9 @@ impl fmt::Display for FetchFault {
                 f.write_str("the issuer is no URL, so its keys cannot be found; write jwks_uri")
             }
             Self::Undiscovered(tried) => {
-                f.write_str("the issuer's metadata was not found, write jwks_uri or correct issuer")?;
+                f.write_str(
+                    "the issuer's metadata was not found; correct issuer, or write metadata_url or jwks_uri",
+                )?;
                 tried.iter().try_for_each(|fault| write!(f, "; {fault}"))
             }
             Self::Broken => {
@@ -90,13 +96,34 @@ impl fmt::Display for FetchFault {
     }
 }
 
-/// Where the keys of one issuer are.
-#[derive(Clone, Debug)]
+/// What the configuration says about where things of one issuer are.
+#[derive(Clone, Debug, Default)]
 pub struct Source {
     /// The issuer.
     pub issuer: String,
-    /// The URL of its keys, where the configuration says it.
+    /// The URL of its metadata, where that is not one of the places that the RFCs know.
+    pub metadata_url: Option<String>,
+    /// The URL of its keys.
     pub jwks_uri: Option<String>,
+    /// What its keys may be for.
+    pub algorithms: Allowed,
+    /// Whether it is asked about opaque tokens; then it need not have keys.
+    pub introspects: bool,
+    /// The URL where it is asked.
+    pub introspection_endpoint: Option<String>,
+}
+
+/// Where things of one issuer are.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Where its metadata was, where it was needed.
+    pub metadata_url: Option<String>,
+    /// Its keys. `None` for an issuer that is asked about tokens and has no keys.
+    pub jwks_uri: Option<Place>,
+    /// Where it is asked about opaque tokens.
+    pub introspection_endpoint: Option<Place>,
+    /// With what it says it signs.
+    pub algorithms: Vec<Algorithm>,
 }
 
 /// Makes the requests. Clones share it.
@@ -104,7 +131,9 @@ pub struct Source {
 pub struct Fetcher {
     /// One for each set of roots, to be tried in this order: ureq takes roots as whole certificates, and Mozilla's are
     /// there in a shortened form only, so the two cannot be put into one.
-    agents: Vec<Agent>,
+    named: Vec<Agent>,
+    /// The same, for hosts that metadata alone names.
+    public: Vec<Agent>,
 }
 
 impl Fetcher {
@@ -114,81 +143,135 @@ impl Fetcher {
     /// Where a file of roots cannot be used.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, RootsFault> {
         let extra = extra_roots(ca_file)?;
-        let mut agents = Vec::new();
+        let mut roots = Vec::new();
         if !extra.is_empty() {
             let extra = extra.iter().map(|root| Certificate::from_der(root).to_owned());
-            agents.push(agent(RootCerts::from(extra)));
+            roots.push(RootCerts::from(extra));
         }
-        agents.push(agent(RootCerts::WebPki));
-        Ok(Self { agents })
+        roots.push(RootCerts::WebPki);
+        Ok(Self {
+            named: roots.iter().cloned().map(|roots| config(roots).into()).collect(),
+            public: roots
+                .into_iter()
+                .map(|roots| {
+                    Agent::with_parts(config(roots), DefaultConnector::default(), PublicOnly::default())
+                })
+                .collect(),
+        })
     }
 
     /// Ends the requests under way, and refuses all that follow.
     pub fn shutdown(&self) {
-        self.agents.iter().cloned().for_each(Agent::shutdown);
+        self.named.iter().chain(&self.public).cloned().for_each(Agent::shutdown);
     }
 
-    /// The URL of the keys: the configured one, or that in the issuer's metadata.
+    /// Where things of `source` are: as the configuration says, and for the rest as the issuer's metadata says.
     ///
     /// # Errors
-    /// Where no metadata leads to one.
-    pub fn discover(&self, source: &Source) -> Result<String, FetchFault> {
-        if let Some(url) = &source.jwks_uri {
-            return Ok(url.clone());
+    /// Where no metadata leads to them.
+    pub fn discover(&self, source: &Source) -> Result<Found, FetchFault> {
+        let mut found = Found {
+            metadata_url: None,
+            jwks_uri: source.jwks_uri.as_deref().map(Place::named),
+            introspection_endpoint: source.introspection_endpoint.as_deref().map(Place::named),
+            algorithms: Vec::new(),
+        };
+        let needs_keys = found.jwks_uri.is_none();
+        let needs_endpoint = found.introspection_endpoint.is_none() && source.introspects;
+        if !needs_keys && !needs_endpoint {
+            return Ok(found);
         }
+        let (url, metadata) = self.metadata(source)?;
+        let fault = |why| FetchFault::Metadata(Shown::of(&url), why);
+        if needs_endpoint {
+            found.introspection_endpoint = Some(metadata.introspection_endpoint.map_err(fault)?);
+        }
+        if needs_keys {
+            found.jwks_uri = match metadata.jwks_uri {
+                Ok(place) => Some(place),
+                // An issuer whose tokens are all opaque has nothing to publish.
+                Err(MetadataFault::Lacks(_)) if source.introspects => None,
+                Err(why) => return Err(fault(why)),
+            };
+        }
+        Ok(Found { metadata_url: Some(url), algorithms: metadata.algorithms, ..found })
+    }
+
+    /// The issuer's own metadata, and where it was.
+    fn metadata(&self, source: &Source) -> Result<(String, Metadata), FetchFault> {
+        let urls = match &source.metadata_url {
+            Some(url) => vec![url.clone()],
+            None => discovery::metadata_urls(&source.issuer),
+        };
         let mut tried = Vec::new();
-        for url in discovery::metadata_urls(&source.issuer) {
-            let found = self.get(&url).and_then(|text| {
-                discovery::jwks_uri(&text, &source.issuer)
+        for url in urls {
+            let found = self.get(&Place::named(&url)).and_then(|text| {
+                Metadata::read(&text, &source.issuer, &url)
                     .map_err(|why| FetchFault::Metadata(Shown::of(&url), why))
             });
             match found {
-                Ok(jwks_uri) => return Ok(jwks_uri),
+                Ok(metadata) => return Ok((url, metadata)),
+                // The other places are on the same host.
+                Err(fault @ FetchFault::Unreachable(..)) => {
+                    tried.push(fault);
+                    break;
+                }
                 Err(fault) => tried.push(fault),
             }
         }
         Err(FetchFault::Undiscovered(tried))
     }
 
-    /// The key set at `url`, with at least one usable key.
+    /// The key set of `source` where it was found, with at least one usable key; none at all where the issuer has none.
     ///
     /// # Errors
-    /// Where there is none.
-    pub fn keys(&self, url: &str) -> Result<KeySet, FetchFault> {
-        let set = KeySet::parse(&self.get(url)?).map_err(|why| FetchFault::NoSet(Shown::of(url), why))?;
-        if set.is_empty() {
+    /// Where there is none and should be.
+    pub fn keys(&self, found: &Found, source: &Source) -> Result<KeySet, FetchFault> {
+        let Some(place) = &found.jwks_uri else { return Ok(KeySet::default()) };
+        let shown = || Shown::of(&place.url);
+        let set = KeySet::parse_for(&self.get(place)?, &source.algorithms, &found.algorithms)
+            .map_err(|why| FetchFault::NoSet(shown(), why))?;
+        if set.is_empty() && !source.introspects {
             let why = set.skipped().iter().take(4).map(ToString::to_string).collect();
-            return Err(FetchFault::NoUsableKey(Shown::of(url), why));
+            return Err(FetchFault::NoUsableKey(shown(), why));
         }
         Ok(set)
     }
 
-    fn get(&self, url: &str) -> Result<Vec<u8>, FetchFault> {
-        let shown = || Shown::of(url);
-        discovery::check_url(url).map_err(|why| FetchFault::Url(shown(), why))?;
-        let mut agents = self.agents.iter().peekable();
+    fn get(&self, place: &Place) -> Result<Vec<u8>, FetchFault> {
+        let shown = || Shown::of(&place.url);
+        let mut answer = self.ask(place, |agent, url| agent.get(url).call())?;
+        let status = answer.status().as_u16();
+        if status != 200 {
+            let location = answer.headers().get("location").and_then(|to| to.to_str().ok());
+            return Err(FetchFault::Status { url: shown(), status, location: location.map(Shown::of) });
+        }
+        let body = answer.body_mut().with_config().limit(JWKS_BYTES_MAX as u64).read_to_vec();
+        body.map_err(|err| match err {
+            ureq::Error::BodyExceedsLimit(_) => FetchFault::TooLong(shown()),
+            other => FetchFault::Unreachable(shown(), other.to_string()),
+        })
+    }
+
+    /// Makes one request, with the next set of roots where the certificate does not fit the first.
+    pub(super) fn ask(
+        &self,
+        place: &Place,
+        request: impl Fn(&Agent, &str) -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<Response<Body>, FetchFault> {
+        discovery::check_url(&place.url).map_err(|why| FetchFault::Url(Shown::of(&place.url), why))?;
+        let agents = match place.reach {
+            Reach::Named => &self.named,
+            Reach::Public => &self.public,
+        };
+        let mut agents = agents.iter().peekable();
         let mut last = FetchFault::Broken;
         while let Some(agent) = agents.next() {
-            match agent.get(url).call() {
-                Ok(mut answer) => {
-                    let status = answer.status().as_u16();
-                    if status != 200 {
-                        let location = answer.headers().get("location").and_then(|to| to.to_str().ok());
-                        return Err(FetchFault::Status {
-                            url: shown(),
-                            status,
-                            location: location.map(Shown::of),
-                        });
-                    }
-                    let body = answer.body_mut().with_config().limit(JWKS_BYTES_MAX as u64).read_to_vec();
-                    return body.map_err(|err| match err {
-                        ureq::Error::BodyExceedsLimit(_) => FetchFault::TooLong(shown()),
-                        other => FetchFault::Unreachable(shown(), other.to_string()),
-                    });
-                }
+            match request(agent, &place.url) {
+                Ok(answer) => return Ok(answer),
                 Err(err) => {
                     let other_roots_may_do = is_about_the_certificate(&err) && agents.peek().is_some();
-                    last = FetchFault::Unreachable(shown(), err.to_string());
+                    last = FetchFault::Unreachable(Shown::of(&place.url), err.to_string());
                     if !other_roots_may_do {
                         break;
                     }
@@ -199,7 +282,7 @@ impl Fetcher {
     }
 }
 
-fn agent(roots: RootCerts) -> Agent {
+fn config(roots: RootCerts) -> Config {
     Agent::config_builder()
         .proxy(None) // never by an environment variable that somebody set for another program
         .max_redirects(0)
@@ -212,7 +295,6 @@ fn agent(roots: RootCerts) -> Agent {
         .accept_encoding(AutoHeaderValue::None) // what is not compressed cannot be a bomb
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .build()
-        .into()
 }
 
 fn is_about_the_certificate(err: &ureq::Error) -> bool {

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use super::cache::Basis;
-use super::fetch::{FetchFault, Fetcher, Source};
+use super::fetch::{FetchFault, Fetcher, Found, Source};
 use super::jwks::KeySet;
 use super::roots::RootsFault;
 use crate::clock::{Clock, Timestamp};
@@ -110,7 +110,14 @@ impl KeyStore {
         let fetcher = Fetcher::new(ca_file).map_err(StartFault::Roots)?;
         let mut store = Self { slots: Vec::new(), fetcher: Some(fetcher.clone()), threads: Mutex::default() };
         for issuer in issuers {
-            let source = Source { issuer: issuer.issuer.clone(), jwks_uri: issuer.jwks_uri.clone() };
+            let source = Source {
+                issuer: issuer.issuer.clone(),
+                metadata_url: issuer.metadata_url.clone(),
+                jwks_uri: issuer.jwks_uri.clone(),
+                introspects: false,
+                introspection_endpoint: None,
+                algorithms: issuer.algorithms.clone(),
+            };
             let slot = Arc::new(Slot::new(source, clock.clone(), log.clone()));
             store.slots.push(Arc::clone(&slot));
             let fetcher = fetcher.clone();
@@ -128,7 +135,7 @@ impl KeyStore {
     #[must_use]
     pub fn of_sets(sets: Vec<(String, KeySet)>, clock: &Clock, log: &Log) -> Self {
         let slot = |(issuer, set): (String, KeySet)| {
-            let slot = Slot::new(Source { issuer, jwks_uri: None }, clock.clone(), log.clone());
+            let slot = Slot::new(Source { issuer, ..Source::default() }, clock.clone(), log.clone());
             let mut state = lock(&slot.state);
             slot.accept(&mut state, set, clock.now());
             state.not_before = Timestamp(i64::MAX);
@@ -296,7 +303,7 @@ impl Slot {
 
     /// The fetch thread.
     fn fetch_for_ever(&self, fetcher: &Fetcher) {
-        let mut found: Option<(String, Timestamp)> = None;
+        let mut found: Option<(Found, Timestamp)> = None;
         while self.wait_for_work() {
             let fetched = catch_unwind(AssertUnwindSafe(|| self.fetch(fetcher, &mut found)));
             let fetched = fetched.unwrap_or(Err(FetchFault::Broken));
@@ -338,19 +345,15 @@ impl Slot {
     }
 
     /// One fetch. Where the keys are is found out again at each regular renewal, as an issuer may move them.
-    fn fetch(
-        &self,
-        fetcher: &Fetcher,
-        found: &mut Option<(String, Timestamp)>,
-    ) -> Result<KeySet, FetchFault> {
+    fn fetch(&self, fetcher: &Fetcher, found: &mut Option<(Found, Timestamp)>) -> Result<KeySet, FetchFault> {
         let now = self.clock.now();
         let known = found.take().filter(|(_, since)| now < since.plus(JWKS_REFRESH_SECONDS));
-        let (url, since) = match known {
+        let (places, since) = match known {
             Some(known) => known,
             None => (fetcher.discover(&self.source)?, now),
         };
-        let set = fetcher.keys(&url)?;
-        *found = Some((url, since));
+        let set = fetcher.keys(&places, &self.source)?;
+        *found = Some((places, since));
         Ok(set)
     }
 

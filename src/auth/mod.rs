@@ -6,15 +6,17 @@
 //! ```
 //!
 //! Only this module makes a [`Permit`], and the relay takes one by value: code that forgets the check does not compile.
-//! Everything in it is pure and given the time, except `keys` with its `fetch` and `roots`, which talk to the issuers.
+//! Everything in it is pure and given the time, except `keys` with its `fetch`, `reach` and `roots`, which talk to the issuers.
 
 pub mod bearer;
 pub mod token;
 pub mod claims;
 pub mod json;
+pub mod key;
 pub mod jwks;
 pub mod keys;
 pub mod discovery;
+pub mod reach;
 pub mod fetch;
 pub mod roots;
 pub mod cache;
@@ -29,7 +31,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::config::{Algorithm, Config, Mcp20250326, TokenTypePolicy};
+use crate::config::{Allowed, Config, Mcp20250326, TokenTypePolicy};
 use crate::edge::http1::Incoming;
 use crate::header;
 use crate::limits::REFUSED_CACHE_SECONDS;
@@ -149,7 +151,7 @@ impl From<TokenFault> for AuthError {
 #[derive(Debug)]
 struct Trusted {
     issuer: String,
-    algorithms: Vec<Algorithm>,
+    algorithms: Allowed,
     rules: Rules,
 }
 

@@ -14,8 +14,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::claims::Claims;
 use super::fault::{Part, Shown, TokenFault};
 use super::json::{self, Bounds, Json, Object};
-use super::jwks::{KeySet, algorithm_named};
-use crate::config::{Algorithm, TokenTypePolicy};
+use super::jwks::KeySet;
+use crate::config::{Algorithm, Allowed, TokenTypePolicy};
 use crate::limits::{RSA_BITS_MAX, TOKEN_BYTES_MAX, TOKEN_HEADER_BYTES_MAX};
 
 /// What `typ` says, as far as such tokens are accepted at all (requirements section 5.6).
@@ -107,11 +107,11 @@ impl<'t> Unverified<'t> {
     /// [`TokenFault::AlgorithmNotAllowed`] and [`TokenFault::TokenType`].
     pub fn require(
         &self,
-        algorithms: &[Algorithm],
+        algorithms: &Allowed,
         policy: TokenTypePolicy,
         issuer: &str,
     ) -> Result<(), TokenFault> {
-        if !algorithms.contains(&self.algorithm) {
+        if !algorithms.permits(self.algorithm) {
             let issuer = Shown::of(issuer);
             return Err(TokenFault::AlgorithmNotAllowed { found: self.algorithm, issuer });
         }
@@ -133,7 +133,7 @@ impl<'t> Unverified<'t> {
     pub fn signed_by(&self, keys: &KeySet, issuer: &str) -> Result<Claims<'_>, TokenFault> {
         let kid = self.kid.as_deref();
         let mut candidates = keys.candidates(kid, self.algorithm, issuer)?;
-        if candidates.any(|key| key.verifies(self.algorithm, self.signed.as_bytes(), &self.signature)) {
+        if candidates.any(|key| key.verifies(self.signed.as_bytes(), &self.signature)) {
             return Ok(Claims::of(&self.claims, self.typ));
         }
         Err(TokenFault::Signature { issuer: Shown::of(issuer), kid: kid.map(Shown::of) })
@@ -156,7 +156,7 @@ fn object(part: Part, segment: &str) -> Result<Object, TokenFault> {
 fn algorithm(header: &Object) -> Result<Algorithm, TokenFault> {
     match header.get("alg") {
         Some(Json::String(name)) => {
-            algorithm_named(name).ok_or_else(|| TokenFault::Algorithm { found: Shown::of(name) })
+            Algorithm::named(name).ok_or_else(|| TokenFault::Algorithm { found: Shown::of(name) })
         }
         _ => Err(TokenFault::HeaderParameter { name: "alg" }),
     }

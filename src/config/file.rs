@@ -5,11 +5,12 @@
 //! proxy come in three shapes, all of which load: `protected_resource_metadata:`, and before that the same keys in
 //! `asgardeo:` or at the top.
 
+use super::issuers::{self, Issuer};
 use super::load::Outside;
 use super::problem::Findings;
-use super::section::{Placed, Section, quote, show};
+use super::section::{Placed, Section, show};
 use super::tree::{Node, Path};
-use super::{Algorithm, Mcp20250326, TokenTypePolicy};
+use super::{Allowed, Mcp20250326, TokenTypePolicy};
 use crate::limits as l;
 use crate::log;
 use crate::provider::preset::{PRESETS, Preset};
@@ -51,7 +52,7 @@ pub struct File {
     pub top_level_metadata: Metadata,
     pub issuer: Text,
     pub issuers: Option<Placed<Vec<Issuer>>>,
-    pub algorithms: Vec<Algorithm>,
+    pub algorithms: Option<Allowed>,
     pub leeway_seconds: Number,
     pub token_type: TokenTypePolicy,
     pub required_claims: Vec<(String, Vec<String>)>,
@@ -185,16 +186,6 @@ pub struct Metadata {
     pub extra: Vec<(String, serde_json::Value)>,
 }
 
-/// One entry of `issuers`.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "each field is the key of the same name")]
-pub struct Issuer {
-    pub issuer: Placed<String>,
-    pub jwks_uri: Text,
-    pub audience: Texts,
-    pub algorithms: Vec<Algorithm>,
-}
-
 /// `limits`
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "each field is the key of the same name")]
@@ -262,8 +253,8 @@ impl File {
                 .unwrap_or_default(),
             top_level_metadata: Metadata::read(&mut top),
             issuer: top.text("issuer"),
-            issuers: issuers(&mut top, findings),
-            algorithms: algorithms(&mut top, findings),
+            issuers: issuers::read(&mut top, findings),
+            algorithms: issuers::algorithms(&mut top, findings),
             leeway_seconds: top.number("leeway_seconds", 0..=600),
             token_type: top
                 .choice(
@@ -460,47 +451,7 @@ impl Metadata {
     }
 }
 
-fn issuers(top: &mut Section<'_>, findings: &Findings) -> Option<Placed<Vec<Issuer>>> {
-    let (node, path) = top.node("issuers")?;
-    let Node::List(nodes) = node else {
-        let fix = "write a list; each entry has issuer, and jwks_uri, audience and algorithms where needed";
-        findings.problem(&path, format!("found {}", show(node)), fix);
-        return None;
-    };
-    let mut issuers = Vec::new();
-    for (n, node) in nodes.iter().enumerate() {
-        let place = path.index(n);
-        let mut entry = top.below(node, place.clone());
-        let issuer = entry.text("issuer");
-        let (jwks_uri, audience) = (entry.text("jwks_uri"), entry.list("audience"));
-        let algorithms = algorithms(&mut entry, findings);
-        entry.done();
-        match issuer {
-            Some(issuer) => issuers.push(Issuer { issuer, jwks_uri, audience, algorithms }),
-            None => findings.problem(&place, "issuer is missing", "write the exact `iss` of its tokens"),
-        }
-    }
-    Some(Placed::new(issuers, path))
-}
-
-fn algorithms(section: &mut Section<'_>, findings: &Findings) -> Vec<Algorithm> {
-    let Some(list) = section.list("algorithms") else { return Vec::new() };
-    let mut algorithms = Vec::new();
-    for name in list.value {
-        match name.as_str() {
-            "RS256" => algorithms.push(Algorithm::Rs256),
-            "RS384" => algorithms.push(Algorithm::Rs384),
-            "RS512" => algorithms.push(Algorithm::Rs512),
-            other => {
-                let fix = "write RS256, RS384 or RS512; no other algorithm is verified";
-                findings.problem(&name.path, format!("found {}", quote(other)), fix);
-            }
-        }
-    }
-    algorithms
-}
-
-fn required_claims(section: Section<'_>) -> Vec<(String, Vec<String>)> {
+pub(super) fn required_claims(section: Section<'_>) -> Vec<(String, Vec<String>)> {
     let mut claims = Vec::new();
     for (name, node, path) in section.entries() {
         let values: Vec<_> = section.texts(node, &path).into_iter().map(|text| text.value).collect();

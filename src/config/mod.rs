@@ -12,6 +12,8 @@
 pub mod file;
 pub mod login;
 pub mod tree;
+mod algorithm;
+mod issuers;
 mod load;
 mod problem;
 mod resolve;
@@ -28,6 +30,7 @@ use crate::auth::scope::{Scope, ScopeSet};
 use crate::log;
 use crate::secret::Secret;
 
+pub use algorithm::{Algorithm, Allowed};
 pub use load::{Outside, Overrides};
 pub use problem::{LoadError, Note, NoteKind, Problem};
 pub use section::Placed;
@@ -133,7 +136,7 @@ pub enum Upstream {
     },
 }
 
-/// An `http://` or `https://` URL without query and fragment.
+/// An `http://` or `https://` URL without query and fragment, or `unix:/path/of.sock` with a path below it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BaseUrl {
     /// Whether it is `https`.
@@ -144,9 +147,20 @@ pub struct BaseUrl {
     pub port: u16,
     /// Empty, or a path that begins with `/` and does not end with one.
     pub prefix: String,
+    /// The socket in the file system that stands for host and port, which then only fill in `Host`.
+    pub socket: Option<PathBuf>,
 }
 
 impl BaseUrl {
+    /// As it is shown to people: where the MCP server is.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match &self.socket {
+            Some(path) => format!("unix:{}", path.display()),
+            None => self.authority(),
+        }
+    }
+
     /// `host[:port]` as `Host` spells it, the default port left out, IPv6 in brackets.
     #[must_use]
     pub fn authority(&self) -> String {
@@ -173,27 +187,18 @@ pub struct Resource {
 }
 
 /// Somebody who signs tokens for us.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Issuer {
     /// The exact value of `iss`.
     pub issuer: String,
+    /// Where its metadata is; looked for in the places of RFC 8414 and OpenID discovery when absent.
+    pub metadata_url: Option<String>,
     /// Where its keys are; found by discovery when absent.
     pub jwks_uri: Option<String>,
     /// Values of `aud` that mean us. At least one.
     pub audiences: Vec<String>,
-    /// Algorithms its tokens may use. At least one.
-    pub algorithms: Vec<Algorithm>,
-}
-
-/// A signature algorithm of RFC 7518 section 3.1.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384.
-    Rs384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512.
-    Rs512,
+    /// Algorithms its tokens may use.
+    pub algorithms: Allowed,
 }
 
 /// How `typ` in a token's header is judged (RFC 9068 section 4; requirements section 5.6).

@@ -11,7 +11,7 @@ use super::load::{Outside, Overrides};
 use super::problem::Findings;
 use super::section::{Placed, quote};
 use super::tree::Path;
-use super::url::{Url, UrlFault, split_authority};
+use super::url::{Url, UrlFault, split_authority, unix_base};
 use super::{BaseUrl, Config, Cors, Limits, Mcp20250326, Paths, PublicUrl, ScopeRules, Upstream};
 use super::{login, scopes, trust};
 use crate::auth::scope::{Scope, ScopeSet};
@@ -230,10 +230,10 @@ impl Resolver<'_> {
         }
         let base = match &self.file.base_url {
             Some(text) => {
-                let base = self.url(text, "write the URL of the MCP server")?.into_base();
+                let base = self.base(text)?;
                 if let Some(port) = self.file.port.as_ref().filter(|port| port.value != u64::from(base.port))
                 {
-                    let text = format!("not used, base_url says {}", base.port);
+                    let text = format!("not used, base_url says {}", base.shown());
                     self.findings.ignored(&port.path, text, "take the line out; it is for stdio alone");
                 }
                 base
@@ -242,7 +242,7 @@ impl Resolver<'_> {
                 let port = port(&self.file.port).filter(|port| *port > 0).unwrap_or(SERVER_PORT);
                 let text = format!("not given; http://localhost:{port} is taken");
                 self.findings.guess(&self.top.key("base_url"), text, "write the URL of the MCP server");
-                BaseUrl { tls: false, host: "localhost".into(), port, prefix: String::new() }
+                BaseUrl { tls: false, host: "localhost".into(), port, prefix: String::new(), socket: None }
             }
         };
         if listen.is_some_and(|listen| is_same_place(&base, listen)) {
@@ -257,6 +257,18 @@ impl Resolver<'_> {
             first_byte_timeout: Duration::from_secs(seconds),
             authorization: self.upstream_authorization(),
         })
+    }
+
+    fn base(&self, text: &Placed<String>) -> Option<BaseUrl> {
+        match unix_base(text) {
+            None => Some(self.url(text, "write the URL of the MCP server")?.into_base()),
+            Some(Ok(base)) => Some(base),
+            Some(Err(why)) => {
+                let fix = "write unix:/run/server.sock, or unix:/run/server.sock:/path for a path below it";
+                self.findings.problem(&text.path, format!("{}: {why}", quote(&text.value)), fix);
+                None
+            }
+        }
     }
 
     fn upstream_authorization(&self) -> Option<crate::secret::Secret> {
@@ -501,6 +513,9 @@ pub(super) fn path_fault(path: &str) -> Option<&'static str> {
 
 /// Whether a request to the MCP server would come back to us.
 fn is_same_place(base: &BaseUrl, listen: SocketAddr) -> bool {
+    if base.socket.is_some() {
+        return false;
+    }
     let address = base.host.parse::<IpAddr>().ok();
     let local = base.host == "localhost" || address.is_some_and(|address| address.is_loopback());
     let reached = address == Some(listen.ip())

@@ -10,7 +10,7 @@ use super::resolve::Resolver;
 use super::section::{Placed, quote};
 use super::tree::Path;
 use super::url::{Url, UrlFault};
-use super::{Algorithm, Issuer, Paths, PublicUrl, Resource};
+use super::{Issuer, Paths, PublicUrl, Resource};
 use crate::auth::scope::ScopeSet;
 
 /// Where Asgardeo's organisations live.
@@ -260,15 +260,12 @@ impl Truster<'_> {
 
     /// At least one, unless a problem was told or the file says nothing at all.
     fn issuers(&self, servers: &[Placed<String>], audiences: &[String]) -> Vec<Issuer> {
-        let algorithms = || match self.file.algorithms.as_slice() {
-            [] => vec![Algorithm::Rs256],
-            written => written.to_vec(),
-        };
         let issuer = |issuer: &str, jwks_uri: Option<String>| Issuer {
             issuer: issuer.to_owned(),
             jwks_uri,
             audiences: audiences.to_vec(),
-            algorithms: algorithms(),
+            algorithms: self.file.algorithms.clone().unwrap_or_default(),
+            ..Issuer::default()
         };
         if let Some(list) = &self.file.issuers {
             if let Some(one) = &self.file.issuer {
@@ -279,11 +276,12 @@ impl Truster<'_> {
                 self.issuer_url(&entry.issuer);
                 let jwks_uri = entry.jwks_uri.as_ref().map(|text| self.key_url(text));
                 let mut found = issuer(&entry.issuer, jwks_uri);
+                found.metadata_url = entry.metadata_url.as_ref().map(|text| self.key_url(text));
                 if let Some(own) = entry.audience.as_ref().filter(|list| !list.value.is_empty()) {
                     found.audiences = own.value.iter().map(|text| text.value.clone()).collect();
                 }
-                if !entry.algorithms.is_empty() {
-                    found.algorithms.clone_from(&entry.algorithms);
+                if let Some(own) = &entry.algorithms {
+                    found.algorithms = own.clone();
                 }
                 if issuers.iter().any(|other| other.issuer == found.issuer) {
                     self.findings.problem(

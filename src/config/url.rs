@@ -6,8 +6,34 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 
 use super::{BaseUrl, PublicUrl};
+
+/// `unix:` and the absolute path of a socket, with `:/path` behind it where the server's endpoints are below one, as
+/// nginx writes it.
+pub(super) fn unix_base(text: &str) -> Option<Result<BaseUrl, &'static str>> {
+    let rest = text.strip_prefix("unix:")?;
+    let (socket, prefix) = match rest.split_once(":/") {
+        Some((socket, path)) => (socket, format!("/{}", path.trim_end_matches('/'))),
+        None => (rest, String::new()),
+    };
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+    Some(if !socket.starts_with('/') || socket.ends_with('/') {
+        Err("the path of its socket is not absolute")
+    } else if socket.len() > UNIX_PATH_BYTES_MAX {
+        Err("the path of its socket is longer than the system allows")
+    } else if !prefix.bytes().all(fits) {
+        Err("its path has characters that do not belong there")
+    } else {
+        let prefix = if prefix == "/" { String::new() } else { prefix };
+        let socket = Some(PathBuf::from(socket));
+        Ok(BaseUrl { tls: false, host: "localhost".into(), port: 80, prefix, socket })
+    })
+}
+
+/// Longest path of a socket: `sun_path` of unix(7) with the NUL at its end.
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// The parts of an `http` or `https` URL.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -104,7 +130,7 @@ impl Url {
     /// As the place of a server.
     pub(super) fn into_base(self) -> BaseUrl {
         let prefix = self.path.trim_end_matches('/').to_owned();
-        BaseUrl { tls: self.tls, port: self.port_or_default(), host: self.host, prefix }
+        BaseUrl { tls: self.tls, port: self.port_or_default(), host: self.host, prefix, socket: None }
     }
 
     /// As the URL by which we are reached.
@@ -188,6 +214,25 @@ mod tests {
             let got = Url::parse(text).map(|url| format!("{}|{}", url.origin(), url.path));
             assert_eq!(got, parsed.map(str::to_owned), "{text}");
         }
+    }
+
+    #[test]
+    fn a_socket_may_stand_for_host_and_port() {
+        for (text, parsed) in [
+            ("http://localhost", None),
+            ("unix:/run/server.sock", Some(Ok("/run/server.sock|"))),
+            ("unix:/run/server.sock:/", Some(Ok("/run/server.sock|"))),
+            ("unix:/run/server.sock:/below/it/", Some(Ok("/run/server.sock|/below/it"))),
+            ("unix:server.sock", Some(Err("the path of its socket is not absolute"))),
+            ("unix:", Some(Err("the path of its socket is not absolute"))),
+            ("unix:///run/", Some(Err("the path of its socket is not absolute"))),
+            ("unix:/s:/a b", Some(Err("its path has characters that do not belong there"))),
+        ] {
+            let got = unix_base(text)
+                .map(|base| base.map(|base| format!("{}|{}", base.socket.unwrap().display(), base.prefix)));
+            assert_eq!(got, parsed.map(|parsed| parsed.map(str::to_owned)), "{text}");
+        }
+        assert!(unix_base(&format!("unix:/{}", "x".repeat(107))).unwrap().is_err());
     }
 
     #[test]

@@ -21,7 +21,13 @@ pub(crate) fn config() -> Config {
         public: PublicUrl { scheme: "https".into(), authority: "h.example".into(), prefix: String::new() },
         paths: Paths { streamable_http: "/mcp".into(), sse: "/sse".into(), messages: "/messages/".into() },
         upstream: Upstream::Http {
-            base: BaseUrl { tls: false, host: "localhost".into(), port: 3000, prefix: String::new() },
+            base: BaseUrl {
+                tls: false,
+                host: "localhost".into(),
+                port: 3000,
+                prefix: String::new(),
+                socket: None,
+            },
             first_byte_timeout: std::time::Duration::from_secs(30),
             authorization: None,
         },
@@ -37,7 +43,7 @@ pub(crate) fn config() -> Config {
             issuer: "https://idp.example/".into(),
             jwks_uri: None,
             audiences: vec!["https://h.example/mcp".into()],
-            algorithms: vec![config::Algorithm::Rs256],
+            ..config::Issuer::default()
         }],
         login: None,
         scopes: ScopeRules {

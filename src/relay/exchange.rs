@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Connecting ──▶ Waiting (sends what is left, reads the head) ──▶ Body ──▶ Done
-//!     │              │ stale link, nothing heard, safe to repeat
-//!     └──────────────┴──▶ Connecting, once
+//!     ▲              │ stale link, nothing heard, safe to repeat; or a redirect within the server
+//!     └──── once ────┘
 //! ```
 //!
 //! A worker steps it, and when the answer takes its time a stream thread does. An event stream goes out piece by piece,
@@ -11,16 +11,18 @@
 //! the buffer, so that the usual one leaves in one write, and it has to be whole within the time for an answer.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::{AnswerHead, Framing};
+use super::redirect;
+use super::socket::Address;
 use super::sse::EndpointRewriter;
 use super::upstream::{Link, Pool};
 use crate::edge::chunked::Chunked;
 use crate::edge::{Head, Producer, Step, Watch};
-use crate::limits::{HEAD_BYTES_MAX, RELAY_CHUNK_BYTES};
+use crate::header;
+use crate::limits::{HEAD_BYTES_MAX, INTERIM_ANSWERS_MAX, RELAY_CHUNK_BYTES, REPLAY_BYTES_MAX};
 use crate::reply::{Reply, UpstreamFault};
 
 /// What an exchange asks of whoever began it.
@@ -41,9 +43,11 @@ pub(crate) trait Context: Send {
 /// What is sent, and how long it may take.
 pub(crate) struct Order<'a> {
     /// The head, whole.
-    pub(crate) head: &'a [u8],
+    pub(crate) head: Vec<u8>,
     /// The body.
     pub(crate) body: &'a [u8],
+    /// Whether its target is one that the MCP server redirected to earlier.
+    pub(crate) followed: bool,
     /// Whether the same request may be sent twice (RFC 9110 section 9.2.2).
     pub(crate) idempotent: bool,
     /// Whether the method is HEAD, whose answers have no body.
@@ -79,10 +83,13 @@ pub(crate) struct Exchange {
     context: Box<dyn Context>,
     state: State,
     link: Option<Link>,
-    address: Option<SocketAddr>,
-    others: Vec<SocketAddr>,
+    address: Option<Address>,
+    others: Vec<Address>,
     /// Head and body again, as long as they may have to be sent (again).
     request: Vec<u8>,
+    followed: bool,
+    redirected: bool,
+    interim: usize,
     idempotent: bool,
     head_only: bool,
     endless: bool,
@@ -126,6 +133,9 @@ impl Exchange {
             address: None,
             others: Vec::new(),
             request: Vec::new(),
+            followed: order.followed,
+            redirected: false,
+            interim: 0,
             idempotent: order.idempotent,
             head_only: order.head_only,
             endless: order.endless,
@@ -148,23 +158,27 @@ impl Exchange {
             reusable: false,
             drained: false,
         };
-        while let Some(mut link) = pool.take() {
-            if link.send(order.head, order.body).is_ok() {
-                exchange.link = Some(link);
-                exchange.state = State::Waiting;
-                break;
-            }
-            // Nothing of it left: a failed write on a link that was closed meanwhile sends no byte.
-        }
-        if exchange.link.is_none() || order.idempotent {
-            exchange.request.reserve_exact(order.head.len() + order.body.len());
-            exchange.request.extend_from_slice(order.head);
+        exchange.send_on_idle_link(&order.head, order.body);
+        let small = order.head.len() + order.body.len() <= REPLAY_BYTES_MAX;
+        if exchange.link.is_none() || order.idempotent || small {
+            exchange.request = order.head;
             exchange.request.extend_from_slice(order.body);
         }
         if exchange.link.is_none() {
             exchange.others = pool.addresses();
         }
         exchange
+    }
+
+    fn send_on_idle_link(&mut self, head: &[u8], body: &[u8]) {
+        while let Some(mut link) = self.pool.take() {
+            if link.send(head, body).is_ok() {
+                self.link = Some(link);
+                self.state = State::Waiting;
+                return;
+            }
+            // Nothing of it left: a failed write on a link that was closed meanwhile sends no byte.
+        }
     }
 
     /// Moves on until there is something to send, something to wait for, or a fault.
@@ -206,7 +220,7 @@ impl Exchange {
 
     fn connect(&mut self) -> Result<(), Stop> {
         loop {
-            let failed = match (&self.link, self.address) {
+            let failed = match (&self.link, &self.address) {
                 (Some(link), Some(address)) => match link.is_connected() {
                     Ok(false) => return Err(Stop::Wait),
                     Ok(true) => {
@@ -222,20 +236,21 @@ impl Exchange {
                 return Err(Stop::Fault(UpstreamFault::Unreachable, failed));
             }
             let next = self.others.remove(0);
-            self.address = Some(next);
-            match self.pool.connect(next) {
+            match self.pool.connect(&next) {
                 Ok(link) => self.link = Some(link),
                 Err(err) if self.others.is_empty() => {
                     return Err(Stop::Fault(UpstreamFault::Unreachable, format!("{next}: {err}")));
                 }
                 Err(_) => {}
             }
+            self.address = Some(next);
         }
         if let Some(link) = &mut self.link {
-            let request =
-                if self.idempotent { self.request.clone() } else { std::mem::take(&mut self.request) };
-            link.send(&request, &[])
+            link.send(&self.request, &[])
                 .map_err(|err| Stop::Fault(UpstreamFault::Unreachable, err.to_string()))?;
+        }
+        if self.request.len() > REPLAY_BYTES_MAX {
+            self.request = Vec::new();
         }
         self.state = State::Waiting;
         Ok(())
@@ -259,9 +274,51 @@ impl Exchange {
             };
             self.raw += used;
             if !head.is_interim() {
+                if self.redirect(&head, sent) {
+                    return Ok(());
+                }
                 return self.take_head(&head, sent);
             }
+            self.interim += 1;
+            if self.interim > INTERIM_ANSWERS_MAX {
+                return Err(self.broken("it sent one interim answer after the other"));
+            }
         }
+    }
+
+    /// Sends the request to another path of the same server, where the answer asks for that and it has not happened
+    /// before. The link is given up with the rest of the answer on it: the next request knows the way.
+    fn redirect(&mut self, head: &AnswerHead, sent: bool) -> bool {
+        if self.followed && matches!(head.status(), 404 | 405) {
+            self.pool.lost();
+        }
+        if !matches!(head.status(), 307 | 308) || self.redirected || !sent {
+            return false;
+        }
+        let (Some((place, from)), Some(location)) =
+            (redirect::target_in(&self.request), head.header(header::LOCATION))
+        else {
+            return false;
+        };
+        let Some(to) = self.pool.redirected(from, location) else { return false };
+        self.request.splice(place, to.into_bytes());
+        self.redirected = true;
+        (self.raw, self.filled, self.interim) = (0, 0, 0);
+        let request = std::mem::take(&mut self.request);
+        self.link = None;
+        self.send_on_idle_link(&request, &[]);
+        self.request = request;
+        if self.link.is_none() {
+            self.connect_anew();
+        }
+        true
+    }
+
+    fn connect_anew(&mut self) {
+        self.link = None;
+        self.address = None;
+        self.others = self.pool.addresses();
+        self.state = State::Connecting;
     }
 
     fn take_head(&mut self, head: &AnswerHead, sent: bool) -> Result<(), Stop> {
@@ -304,13 +361,10 @@ impl Exchange {
     /// the moment we used it; what may be repeated is then sent once more on a new one.
     fn start_again(&mut self, why: &str) -> Result<(), Stop> {
         let reused = self.link.as_ref().is_some_and(|link| link.reused);
-        if !reused || !self.idempotent || self.filled > 0 {
+        if !reused || !self.idempotent || self.filled > 0 || self.interim > 0 {
             return Err(Stop::Fault(UpstreamFault::BadAnswer, why.to_owned()));
         }
-        self.link = None;
-        self.address = None;
-        self.others = self.pool.addresses();
-        self.state = State::Connecting;
+        self.connect_anew();
         Ok(())
     }
 

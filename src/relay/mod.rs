@@ -4,4 +4,6 @@ pub mod answer;
 pub(crate) mod exchange;
 pub mod headers;
 pub mod sse;
+mod redirect;
+pub(crate) mod socket;
 pub mod upstream;

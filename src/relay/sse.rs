@@ -462,8 +462,13 @@ mod tests {
     /// SSE-03: whatever the form, the address leads to our messages endpoint or nowhere.
     #[test]
     fn every_form_of_address_is_resolved() {
-        let base =
-            |prefix: &str| BaseUrl { tls: false, host: "server".into(), port: 8000, prefix: prefix.into() };
+        let base = |prefix: &str| BaseUrl {
+            tls: false,
+            host: "server".into(),
+            port: 8000,
+            prefix: prefix.into(),
+            socket: None,
+        };
         let public =
             PublicUrl { scheme: "https".into(), authority: "public.example".into(), prefix: "/p".into() };
         let good =

@@ -10,30 +10,37 @@
 //! here blocks: a [`Link`] says when it would, and an exchange waits in epoll.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustls::pki_types::ServerName;
 
-use crate::config::BaseUrl;
+use super::redirect::{self, Moved};
+use super::socket::{Address, Socket};
+use crate::config::{BaseUrl, PublicUrl};
 use crate::limits::{RESOLVE_TTL, STACK_BYTES, UPSTREAM_IDLE_MAX, UPSTREAM_IDLE_TIME_MAX};
 use crate::log::Log;
 
-/// An idle link younger than this is used without being probed.
-const PROBE_AFTER: Duration = Duration::from_millis(200);
+/// An idle link younger than this is used without being probed, where the server has shown that it keeps links.
+const PROBE_AFTER: Duration = Duration::from_millis(1);
 
 /// All links to one MCP server.
 pub struct Pool {
     base: BaseUrl,
     authority: String,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
-    addresses: Mutex<Vec<SocketAddr>>,
+    addresses: Mutex<Vec<Address>>,
     idle: Mutex<Vec<(Link, Instant)>>,
+    /// Whether the server keeps an unused link, as far as the last look at one has shown. Some close after each answer
+    /// without saying so, and a call that goes out on such a link is lost.
+    keeps_links: AtomicBool,
+    moved: Moved,
+    /// `host[:port]` of the URL by which clients reach us: a server that reads X-Forwarded-Host calls itself so.
+    public_authority: String,
     numbers: AtomicU32,
     stopped: AtomicBool,
     resolver: Mutex<Option<JoinHandle<()>>>,
@@ -78,6 +85,7 @@ impl Pool {
     /// [`PoolError`]
     pub fn start(
         base: &BaseUrl,
+        public: &PublicUrl,
         roots: Arc<rustls::RootCertStore>,
         log: &Log,
     ) -> Result<Arc<Self>, PoolError> {
@@ -88,6 +96,9 @@ impl Pool {
             tls,
             addresses: Mutex::new(literal(base)),
             idle: Mutex::new(Vec::new()),
+            keeps_links: AtomicBool::new(false),
+            moved: Moved::default(),
+            public_authority: public.authority.clone(),
             numbers: AtomicU32::new(0),
             stopped: AtomicBool::new(false),
             resolver: Mutex::new(None),
@@ -121,6 +132,12 @@ impl Pool {
         }
     }
 
+    /// Where the MCP server is, for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.base.shown()
+    }
+
     /// `host[:port]`, for `Host`.
     #[must_use]
     pub fn authority(&self) -> &str {
@@ -136,7 +153,7 @@ impl Pool {
     fn resolve(&self, log: &Log) {
         match (self.base.host.as_str(), self.base.port).to_socket_addrs() {
             Ok(found) => {
-                let found: Vec<_> = found.take(8).collect();
+                let found: Vec<_> = found.take(8).map(Address::Net).collect();
                 if !found.is_empty() {
                     *lock(&self.addresses) = found;
                 }
@@ -159,11 +176,33 @@ impl Pool {
                 lock(&self.idle).clear(); // the others are older still
                 return None;
             }
-            if age < PROBE_AFTER || link.is_quiet() {
+            let young = age < PROBE_AFTER;
+            if young && self.keeps_links.load(Ordering::Relaxed) || link.is_quiet() {
+                if !young {
+                    self.keeps_links.store(true, Ordering::Relaxed);
+                }
                 link.reused = true;
                 return Some(link);
             }
+            self.keeps_links.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// What to ask for instead of `target`, where the MCP server has moved it within itself.
+    pub(crate) fn follow(&self, target: &str) -> Option<String> {
+        self.moved.follow(target)
+    }
+
+    /// The target to which a redirect leads that may be followed; it is remembered.
+    pub(super) fn redirected(&self, from: &str, location: &[u8]) -> Option<String> {
+        let to = redirect::target(from, location, &[&self.authority, &self.public_authority])?;
+        self.moved.remember(from, &to);
+        Some(to)
+    }
+
+    /// A target that was remembered led nowhere.
+    pub(super) fn lost(&self) {
+        self.moved.forget();
     }
 
     /// Keeps a link for the next request.
@@ -175,29 +214,21 @@ impl Pool {
     }
 
     /// The addresses to try, the one that worked last first.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) fn addresses(&self) -> Vec<Address> {
         lock(&self.addresses).clone()
     }
 
     /// Remembers which address worked.
-    pub(crate) fn worked(&self, address: SocketAddr) {
+    pub(crate) fn worked(&self, address: &Address) {
         let mut addresses = lock(&self.addresses);
-        if let Some(at) = addresses.iter().position(|known| *known == address) {
+        if let Some(at) = addresses.iter().position(|known| known == address) {
             addresses.swap(0, at);
         }
     }
 
     /// Begins a connection. It is up once [`Link::is_connected`] says so.
-    pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<Link> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-        match rustix::net::connect(&socket, &address) {
-            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
-            Err(err) => return Err(err.into()),
-        }
-        let stream = TcpStream::from(socket);
-        stream.set_nodelay(true)?;
+    pub(crate) fn connect(&self, address: &Address) -> io::Result<Link> {
+        let stream = Socket::connect(address)?;
         let tls = match &self.tls {
             Some((config, name)) => {
                 let session = rustls::ClientConnection::new(Arc::clone(config), name.clone());
@@ -214,7 +245,10 @@ impl Pool {
 }
 
 /// Addresses that need no lookup; `localhost` is loopback by RFC 6761 section 6.3.
-fn literal(base: &BaseUrl) -> Vec<SocketAddr> {
+fn literal(base: &BaseUrl) -> Vec<Address> {
+    if let Some(path) = &base.socket {
+        return vec![Address::Path(path.clone())];
+    }
     let addresses = match base.host.parse::<IpAddr>() {
         Ok(address) => vec![address],
         Err(_) if base.host.eq_ignore_ascii_case("localhost") => {
@@ -222,7 +256,7 @@ fn literal(base: &BaseUrl) -> Vec<SocketAddr> {
         }
         Err(_) => Vec::new(),
     };
-    addresses.into_iter().map(|address| SocketAddr::new(address, base.port)).collect()
+    addresses.into_iter().map(|address| Address::Net(SocketAddr::new(address, base.port))).collect()
 }
 
 fn tls(
@@ -242,7 +276,7 @@ fn tls(
 
 /// One connection to the MCP server.
 pub(crate) struct Link {
-    stream: TcpStream,
+    stream: Socket,
     tls: Option<Box<rustls::ClientConnection>>,
     unsent: Vec<u8>,
     sent: usize,
@@ -259,30 +293,27 @@ impl Link {
 
     /// Whether the connection is up; `Ok(false)` while that is open.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
-        match self.stream.peer_addr() {
-            Ok(_) => Ok(true),
-            Err(err) if err.kind() == io::ErrorKind::NotConnected => match self.stream.take_error()? {
-                Some(failed) => Err(failed),
-                None => Ok(false),
-            },
-            Err(err) => Err(err),
-        }
+        self.stream.is_connected()
     }
 
     /// Whether nothing has been heard on an idle link: neither an end nor bytes that nobody asked for.
     fn is_quiet(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        let peeked = rustix::net::recv(&self.stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        matches!(peeked, Err(rustix::io::Errno::AGAIN))
+        self.stream.is_quiet()
     }
 
-    /// Sends `parts`; what the socket does not take now is kept for [`Link::flush`]. `Ok(0)` with an error before the
-    /// first byte tells the caller that nothing left.
+    /// Sends head and body; what the socket does not take now is kept for [`Link::flush`]. An error says that nothing
+    /// left, so that the request may go out on another link; one that comes later is found when the answer is read.
     pub(crate) fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.writer().write_all(head)?;
             tls.writer().write_all(body)?;
-            return self.flush().map(|_| ());
+            return match tls.write_tls(&mut &self.stream) {
+                Err(err) if !would_block(&err) && err.kind() != io::ErrorKind::Interrupted => Err(err),
+                _ => {
+                    let _ = self.flush();
+                    Ok(())
+                }
+            };
         }
         let taken = match (&self.stream).write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
             Ok(taken) => taken,

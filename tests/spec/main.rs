@@ -7,6 +7,7 @@ mod engine;
 mod attacks;
 mod tokens;
 mod relaying;
+mod upstream;
 mod tls;
 mod local;
 mod login;

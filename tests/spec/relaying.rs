@@ -356,7 +356,13 @@ fn a_server_that_fails_is_reported_with_the_id() {
     assert_eq!(ask().status, 200);
     let nowhere = World::with(|config| {
         if let Upstream::Http { base, .. } = &mut config.upstream {
-            *base = BaseUrl { tls: false, host: "127.0.0.1".into(), port: 1, prefix: String::new() };
+            *base = BaseUrl {
+                tls: false,
+                host: "127.0.0.1".into(),
+                port: 1,
+                prefix: String::new(),
+                socket: None,
+            };
         }
     });
     assert_eq!(nowhere.call_tool("echo", Some(&nowhere.token())).status, 502);

@@ -42,7 +42,7 @@ fn without_tests(text: &str) -> &str {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    for dir in ["src", "tests"] {
+    for dir in ["src", "tests", "benches"] {
         for path in sources(dir) {
             let text = fs::read_to_string(&path).unwrap();
             assert!(text.starts_with("//! "), "{} does not begin with its purpose", name(&path));
@@ -213,5 +213,37 @@ fn the_thread_table_is_whole() {
             let thread = thread.split(['{', '-']).next().unwrap().trim_end_matches('-');
             assert!(table.contains(&format!("`{thread}")), "{}: the thread {thread:?}", name(&path));
         }
+    }
+}
+
+/// Names of requirements that code and tests cite, such as RS-04 or D8, are explained in docs/requirements.md, and the
+/// tests that it names are there.
+#[test]
+fn requirements_are_explained() {
+    let explained = read("docs/requirements.md");
+    let mut cited = 0;
+    let mut tests = String::new();
+    for path in ["src", "tests"].iter().flat_map(|dir| sources(dir)) {
+        let text = fs::read_to_string(&path).unwrap();
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
+            let digits = word.trim_start_matches(|c: char| c.is_ascii_uppercase());
+            let family = &word[..word.len() - digits.len()];
+            let number = digits.strip_prefix('-').unwrap_or(if family == "D" { digits } else { "" });
+            let known = ["RS", "PRM", "ASR", "T", "SSE", "SH", "M", "D"].contains(&family);
+            if known && !number.is_empty() && number.len() <= 2 && number.bytes().all(|b| b.is_ascii_digit())
+            {
+                cited += 1;
+                assert!(explained.contains(&format!("| {word} |")), "{}: {word}", name(&path));
+            }
+        }
+        tests.push_str(&text);
+    }
+    assert!(cited > 100, "{cited}");
+    let held = explained.split("## What the original did").nth(1).unwrap();
+    let named: Vec<&str> =
+        held.lines().filter_map(|line| line.strip_suffix("` |")?.rsplit('`').next()).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for test in named {
+        assert!(tests.contains(&format!("fn {test}()")), "docs/requirements.md names {test}");
     }
 }

@@ -86,7 +86,13 @@ fn serve(stream: impl Read + Write) {
 fn https(addr: SocketAddr, trusted: bool) -> impl FnOnce(&mut Config) {
     move |config| {
         if let Upstream::Http { base, .. } = &mut config.upstream {
-            *base = BaseUrl { tls: true, host: "localhost".into(), port: addr.port(), prefix: String::new() };
+            *base = BaseUrl {
+                tls: true,
+                host: "localhost".into(),
+                port: addr.port(),
+                prefix: String::new(),
+                socket: None,
+            };
         }
         let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/spec/world/keys/ca.pem");
         config.ca_file = trusted.then(|| ca.into());

@@ -5,6 +5,11 @@ use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair as _,
+};
 use rsa::PrivateKey;
 use rsa::pkcs1v15::Pkcs1v15Sign;
 use rsa::pkcs8::DecodePrivateKey as _;
@@ -15,49 +20,113 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use crate::auth::scope::ScopeSet;
 use crate::clock::Timestamp;
 use crate::config::{
-    Algorithm, BaseUrl, Config, Cors, Issuer, Limits, Mcp20250326, Paths, PublicUrl, Resource, ScopeRules,
-    TokenTypePolicy, Upstream,
+    Algorithm, Allowed, BaseUrl, Config, Cors, Issuer, Limits, Mcp20250326, Paths, PublicUrl, Resource,
+    ScopeRules, TokenTypePolicy, Upstream,
 };
 use crate::edge::http1::Incoming;
 use crate::log::Level;
 
-/// The keys of the tests, made once and worth nothing.
+/// The keys of the tests, worth nothing: RSA keys made once, and keys on curves made at each start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TestKey {
     One,
     Two,
     Stranger,
     Short,
+    P256,
+    P384,
+    Ed25519,
 }
 
 impl TestKey {
-    fn private(self) -> &'static PrivateKey {
+    fn rsa(self) -> &'static PrivateKey {
         static KEYS: [OnceLock<PrivateKey>; 4] = [const { OnceLock::new() }; 4];
         let (place, pem) = match self {
             Self::One => (0, include_str!("../../../tests/spec/world/keys/rsa2048-one.pem")),
             Self::Two => (1, include_str!("../../../tests/spec/world/keys/rsa2048-two.pem")),
             Self::Stranger => (2, include_str!("../../../tests/spec/world/keys/rsa2048-stranger.pem")),
             Self::Short => (3, include_str!("../../../tests/spec/world/keys/rsa1024.pem")),
+            Self::P256 | Self::P384 | Self::Ed25519 => panic!("{self:?} is no RSA key"),
         };
         KEYS[place].get_or_init(|| PrivateKey::from_pkcs8_pem(pem).unwrap())
     }
 
+    fn ecdsa(self) -> &'static EcdsaKeyPair {
+        static KEYS: [OnceLock<EcdsaKeyPair>; 2] = [const { OnceLock::new() }; 2];
+        let (place, algorithm) = match self {
+            Self::P256 => (0, &ECDSA_P256_SHA256_FIXED_SIGNING),
+            _ => (1, &ECDSA_P384_SHA384_FIXED_SIGNING),
+        };
+        KEYS[place].get_or_init(|| {
+            let random = SystemRandom::new();
+            let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+            EcdsaKeyPair::from_pkcs8(algorithm, made.as_ref(), &random).unwrap()
+        })
+    }
+
+    fn ed25519() -> &'static Ed25519KeyPair {
+        static KEY: OnceLock<Ed25519KeyPair> = OnceLock::new();
+        KEY.get_or_init(|| {
+            let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+            Ed25519KeyPair::from_pkcs8(made.as_ref()).unwrap()
+        })
+    }
+
     pub(crate) fn modulus(self) -> Vec<u8> {
-        let bytes = self.private().n().to_be_bytes();
+        let bytes = self.rsa().n().to_be_bytes();
         bytes.iter().copied().skip_while(|b| *b == 0).collect()
     }
 
+    /// Without `alg`, `use` and `key_ops`.
     pub(crate) fn jwk(self, kid: &str) -> Value {
-        json!({ "kty": "RSA", "kid": kid, "n": b64(self.modulus()), "e": "AQAB" })
+        match self {
+            Self::P256 | Self::P384 => {
+                let point = self.ecdsa().public_key().as_ref().split_at(1).1;
+                let (x, y) = point.split_at(point.len() / 2);
+                let curve = if matches!(self, Self::P256) { "P-256" } else { "P-384" };
+                json!({ "kty": "EC", "crv": curve, "kid": kid, "x": b64(x), "y": b64(y) })
+            }
+            Self::Ed25519 => {
+                let x = b64(Self::ed25519().public_key().as_ref());
+                json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x })
+            }
+            _ => json!({ "kty": "RSA", "kid": kid, "n": b64(self.modulus()), "e": "AQAB" }),
+        }
     }
 
+    /// As [`TestKey::jwk`], with `alg`.
+    pub(crate) fn jwk_for(self, kid: &str, algorithm: &str) -> Value {
+        let mut jwk = self.jwk(kid);
+        jwk["alg"] = algorithm.into();
+        jwk
+    }
+
+    /// A key on a curve signs as its curve wants, whatever the algorithm is called.
     pub(crate) fn sign(self, algorithm: &str, message: &str) -> Vec<u8> {
+        match self {
+            Self::P256 | Self::P384 => {
+                let signature = self.ecdsa().sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+                return signature.as_ref().to_vec();
+            }
+            Self::Ed25519 => return Self::ed25519().sign(message.as_bytes()).as_ref().to_vec(),
+            _ => {}
+        }
         let (scheme, digest) = match algorithm {
+            "PS256" => return self.rsa().pss_sign::<Sha256>(message.as_bytes()).unwrap(),
+            "PS384" => return self.rsa().pss_sign::<Sha384>(message.as_bytes()).unwrap(),
+            "PS512" => return self.rsa().pss_sign::<Sha512>(message.as_bytes()).unwrap(),
             "RS384" => (Pkcs1v15Sign::new::<Sha384>(), Sha384::digest(message).to_vec()),
             "RS512" => (Pkcs1v15Sign::new::<Sha512>(), Sha512::digest(message).to_vec()),
             _ => (Pkcs1v15Sign::new::<Sha256>(), Sha256::digest(message).to_vec()),
         };
-        self.private().sign(scheme, &digest).unwrap()
+        self.rsa().sign(scheme, &digest).unwrap()
+    }
+
+    /// PS256 as RFC 7518 section 3.5 does not want it, unless the salt is 32 bytes long.
+    pub(crate) fn sign_pss_with_salt(self, message: &str, salt: usize) -> Vec<u8> {
+        use rsa::signature::{SignatureEncoding as _, Signer as _};
+        let signer = rsa::pss::SigningKey::<Sha256>::new_with_salt_len(self.rsa().clone(), salt);
+        signer.sign(message.as_bytes()).to_vec()
     }
 }
 
@@ -92,7 +161,13 @@ pub(in crate::auth) fn config(issuers: Vec<Issuer>) -> Config {
         public: PublicUrl { scheme: "https".into(), authority: "mcp.example".into(), prefix: String::new() },
         paths: Paths { streamable_http: "/mcp".into(), sse: "/sse".into(), messages: "/messages/".into() },
         upstream: Upstream::Http {
-            base: BaseUrl { tls: false, host: "127.0.0.1".into(), port: 1, prefix: String::new() },
+            base: BaseUrl {
+                tls: false,
+                host: "127.0.0.1".into(),
+                port: 1,
+                prefix: String::new(),
+                socket: None,
+            },
             first_byte_timeout: std::time::Duration::from_secs(1),
             authorization: None,
         },
@@ -127,7 +202,8 @@ pub(in crate::auth) fn trusted(issuer: &str) -> Issuer {
         issuer: issuer.into(),
         jwks_uri: None,
         audiences: vec![AUDIENCE.into(), "Client-1".into()],
-        algorithms: vec![Algorithm::Rs256, Algorithm::Rs384],
+        algorithms: Allowed::Listed(vec![Algorithm::Rs256, Algorithm::Rs384]),
+        ..Issuer::default()
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub(crate) mod issuer;
 mod tokens;
+mod issuers;
 mod stores;

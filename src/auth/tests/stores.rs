@@ -13,7 +13,7 @@ use crate::auth::fault::TokenFault;
 use crate::auth::keys::{KeyStore, Newer, StartFault};
 use crate::auth::{AuthError, Authenticator, Denied};
 use crate::clock::{Clock, Timestamp};
-use crate::config::Issuer;
+use crate::config::{Allowed, Issuer};
 use crate::limits::{
     JWKS_BYTES_MAX, JWKS_COOLDOWN_SECONDS, JWKS_REFRESH_SECONDS, JWKS_STALE_SECONDS_MAX, JWKS_WAIT_MAX,
 };
@@ -337,6 +337,70 @@ fn keys_are_found_by_the_issuers_metadata() {
     let bench = Bench::new(vec![trusted(&idp.url)], None);
     assert_eq!((bench.try_token(&token(&with("iss", idp.url.as_str()))), idp.hits()), (503, 2));
     assert_eq!(bench.log.text().matches("which is not the configured one").count(), 2);
+}
+
+/// The operator may say where the metadata is; then nothing else is asked, and its issuer must still be the right one.
+#[test]
+fn metadata_may_stand_elsewhere() {
+    let idp = Idp::start(|_| None);
+    let body = key_set(&[(TestKey::One, "one")]);
+    let metadata = format!(r#"{{"issuer":"{ISSUER}","jwks_uri":"{}/keys"}}"#, idp.url);
+    idp.answer(move |asked| match asked {
+        "/keys" => Some((200, String::new(), body.clone())),
+        "/somewhere?a=b" => Some((200, String::new(), metadata.clone())),
+        _ => Some((404, String::new(), String::new())),
+    });
+    let at = |issuer| Issuer { metadata_url: Some(format!("{}/somewhere?a=b", idp.url)), ..trusted(issuer) };
+    let bench = Bench::new(vec![at(ISSUER)], None);
+    assert_eq!((bench.try_token(&lasting(TestKey::One, "one", "alice")), idp.hits()), (200, 2));
+    let other = Bench::new(vec![at("https://idp.example/realms/A")], None);
+    assert_eq!(other.try_token(&token(&with("iss", "https://idp.example/realms/A"))), 503);
+    assert!(other.log.text().contains("upper and lower case alone"), "{}", other.log.text());
+}
+
+/// Requirements section 4.3: metadata leads to its own host or into public, never to a neighbour of ours.
+#[test]
+fn metadata_does_not_lead_into_a_private_network() {
+    for (jwks_uri, told) in [
+        ("https://10.255.255.1:1/keys", "has an address that is not public"),
+        ("https://169.254.169.254/latest/meta-data", "has an address that is not public"),
+        ("https://[fd00::1]/keys", "has an address that is not public"),
+        ("http://10.255.255.1/keys", "use https"),
+        ("file:///etc/passwd", "no absolute https URL"),
+    ] {
+        let idp = Idp::start(|_| None);
+        let metadata = format!(r#"{{"issuer":"{}","jwks_uri":"{jwks_uri}"}}"#, idp.url);
+        idp.answer(move |_| Some((200, String::new(), metadata.clone())));
+        let bench = Bench::new(vec![trusted(&idp.url)], None);
+        let began = Instant::now();
+        assert_eq!(bench.try_token(&token(&with("iss", idp.url.as_str()))), 503, "{jwks_uri}");
+        assert!(bench.log.text().contains(told), "{jwks_uri}: {}", bench.log.text());
+        assert!(began.elapsed() < JWKS_WAIT_MAX, "{jwks_uri} was not even tried");
+    }
+}
+
+/// `algorithms: auto` takes from the metadata what an RSA key does not say.
+#[test]
+fn metadata_says_what_a_key_does_not() {
+    for (says, algorithm) in [(r#"["PS256"]"#, "PS256"), (r#"["PS256","RS256"]"#, "RS256"), ("[]", "RS256")] {
+        let idp = Idp::start(|_| None);
+        let body = key_set(&[(TestKey::One, "one")]);
+        let metadata = format!(
+            r#"{{"issuer":"{}","jwks_uri":"{}/keys","id_token_signing_alg_values_supported":{says}}}"#,
+            idp.url, idp.url
+        );
+        idp.answer(move |asked| match asked {
+            "/keys" => Some((200, String::new(), body.clone())),
+            _ => Some((200, String::new(), metadata.clone())),
+        });
+        let bench = Bench::new(vec![Issuer { algorithms: Allowed::Auto, ..trusted(&idp.url) }], None);
+        for tried in ["RS256", "PS256"] {
+            let header = format!(r#"{{"alg":"{tried}","kid":"one"}}"#);
+            let token = signed(TestKey::One, tried, &header, &with("iss", idp.url.as_str()).to_string());
+            let expected = if tried == algorithm { 200 } else { 401 };
+            assert_eq!(bench.try_token(&token), expected, "{tried}, where the metadata says {says}");
+        }
+    }
 }
 
 /// One slow or dead issuer is felt by its own users alone.

@@ -9,7 +9,8 @@ use super::issuer::{
     with,
 };
 use crate::auth::fault::{Near, Part, Shown, TokenFault};
-use crate::auth::jwks::{KeySet, Unusable};
+use crate::auth::jwks::KeySet;
+use crate::auth::key::Unusable;
 use crate::auth::keys::KeyStore;
 use crate::auth::scope::{CallSubject, ScopeSet};
 use crate::auth::{AuthError, Authenticator, Denied, Principal, json as reader};
@@ -25,10 +26,14 @@ fn authenticator(change: impl FnOnce(&mut Config)) -> (Authenticator, Log) {
     change(&mut config);
     let set = |keys: &[(TestKey, &str)]| KeySet::parse(key_set(keys).as_bytes()).unwrap();
     let log = Log::to_memory(Level::Debug);
-    let sets = vec![
-        (ISSUER.to_owned(), set(&[(TestKey::One, "one"), (TestKey::Two, "two"), (TestKey::Short, "short")])),
-        (OTHER.to_owned(), set(&[(TestKey::Stranger, "one")])),
+    let keys = [
+        TestKey::One.jwk("one"),
+        TestKey::Two.jwk("two"),
+        TestKey::Short.jwk("short"),
+        TestKey::One.jwk_for("one-384", "RS384"),
     ];
+    let own = KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+    let sets = vec![(ISSUER.to_owned(), own), (OTHER.to_owned(), set(&[(TestKey::Stranger, "one")]))];
     let keys = KeyStore::of_sets(sets, &Clock::fixed(NOW), &log);
     (Authenticator::new(&config, Arc::new(keys), log.clone()), log)
 }
@@ -65,6 +70,10 @@ fn a_token_is_one_signed_text_and_nothing_else() {
     let base64 = |part| Err(TokenFault::Base64 { part });
     let typ = |found: &str| Err(TokenFault::TokenType { found: Some(Shown::of(found)), by_policy: false });
     let alg = |found: &str| Err(TokenFault::Algorithm { found: Shown::of(found) });
+    let unlisted = |found| Err(TokenFault::AlgorithmNotAllowed { found, issuer: Shown::of(ISSUER) });
+    let for_other = |kid: &str, own| {
+        Err(TokenFault::KeyForOther { kid: Shown::of(kid), found: Algorithm::Rs256, own, marked: true })
+    };
     let parameter = |name| Err(TokenFault::HeaderParameter { name });
     let json = |part, why| Err(TokenFault::Json { part, why });
     let wide = format!(r#"{{"alg":"RS256","kid":"one","x5c":["{}"]}}"#, "A".repeat(TOKEN_HEADER_BYTES_MAX));
@@ -104,8 +113,10 @@ fn a_token_is_one_signed_text_and_nothing_else() {
         ("alg NoNe", headed(r#"{"alg":"NoNe"}"#), alg("NoNe")),
         ("alg HS256", headed(r#"{"alg":"HS256","kid":"one"}"#), alg("HS256")),
         ("alg rs256", headed(r#"{"alg":"rs256","kid":"one"}"#), alg("rs256")),
-        ("alg PS256", headed(r#"{"alg":"PS256","kid":"one"}"#), alg("PS256")),
-        ("alg ES256", headed(r#"{"alg":"ES256","kid":"one"}"#), alg("ES256")),
+        ("alg PS256", headed(r#"{"alg":"PS256","kid":"one"}"#), unlisted(Algorithm::Ps256)),
+        ("alg ES256", headed(r#"{"alg":"ES256","kid":"one"}"#), unlisted(Algorithm::Es256)),
+        ("alg Ed25519", headed(r#"{"alg":"Ed25519","kid":"one"}"#), unlisted(Algorithm::EdDsa)),
+        ("alg ES512", headed(r#"{"alg":"ES512","kid":"one"}"#), alg("ES512")),
         ("alg empty", headed(r#"{"alg":"","kid":"one"}"#), alg("")),
         ("no alg", headed(r#"{"kid":"one"}"#), parameter("alg")),
         ("alg a list", headed(r#"{"alg":["RS256"],"kid":"one"}"#), parameter("alg")),
@@ -117,10 +128,25 @@ fn a_token_is_one_signed_text_and_nothing_else() {
         (
             "RS512, which is not on the list",
             signed(TestKey::One, "RS512", r#"{"alg":"RS512","kid":"one"}"#, &claims),
-            Err(TokenFault::AlgorithmNotAllowed { found: Algorithm::Rs512, issuer: Shown::of(ISSUER) }),
+            unlisted(Algorithm::Rs512),
         ),
-        ("RS384", signed(TestKey::One, "RS384", r#"{"alg":"RS384","kid":"one"}"#, &claims), Ok(())),
-        ("RS384 said, RS256 done", headed(r#"{"alg":"RS384","kid":"one"}"#), forged("one")),
+        ("RS384", signed(TestKey::One, "RS384", r#"{"alg":"RS384","kid":"one-384"}"#, &claims), Ok(())),
+        ("RS384 said, RS256 done", headed(r#"{"alg":"RS384","kid":"one-384"}"#), forged("one-384")),
+        (
+            "RS256 by a key for RS384",
+            headed(r#"{"alg":"RS256","kid":"one-384"}"#),
+            for_other("one-384", Algorithm::Rs384),
+        ),
+        (
+            "RS384 by a key that says nothing",
+            signed(TestKey::One, "RS384", r#"{"alg":"RS384","kid":"one"}"#, &claims),
+            Err(TokenFault::KeyForOther {
+                kid: Shown::of("one"),
+                found: Algorithm::Rs384,
+                own: Algorithm::Rs256,
+                marked: false,
+            }),
+        ),
         (
             "crit",
             headed(r#"{"alg":"RS256","kid":"one","crit":["exp"]}"#),

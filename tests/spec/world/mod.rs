@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use open_mcp_auth_proxy::auth::scope::{Scope, ScopeSet};
 use open_mcp_auth_proxy::clock::{Clock, Timestamp};
 use open_mcp_auth_proxy::config::{
-    Algorithm, BaseUrl, Config, Cors, Issuer as TrustedIssuer, Limits, Mcp20250326, Paths, PublicUrl,
-    Resource, RuleSubject, ScopeRule, ScopeRules, TokenTypePolicy, Upstream,
+    BaseUrl, Config, Cors, Issuer as TrustedIssuer, Limits, Mcp20250326, Paths, PublicUrl, Resource,
+    RuleSubject, ScopeRule, ScopeRules, TokenTypePolicy, Upstream,
 };
 use open_mcp_auth_proxy::log::{self, Level, Log};
 use open_mcp_auth_proxy::proxy::Proxy;
@@ -142,6 +142,7 @@ pub fn config(issuer: &Issuer, server: SocketAddr) -> Config {
                 host: "127.0.0.1".into(),
                 port: server.port(),
                 prefix: String::new(),
+                socket: None,
             },
             first_byte_timeout: Duration::from_secs(2),
             authorization: None,
@@ -158,7 +159,7 @@ pub fn config(issuer: &Issuer, server: SocketAddr) -> Config {
             issuer: issuer.url.clone(),
             jwks_uri: Some(issuer.jwks_uri()),
             audiences: vec![RESOURCE.into()],
-            algorithms: vec![Algorithm::Rs256],
+            ..TrustedIssuer::default()
         }],
         login: None,
         scopes: ScopeRules {

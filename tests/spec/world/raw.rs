@@ -108,6 +108,20 @@ impl Raw {
         Some(answer)
     }
 
+    /// Whatever comes until the connection ends or an answer with a length is whole.
+    pub fn everything(&mut self) -> String {
+        while !self.is_whole() && self.fill() > 0 {}
+        String::from_utf8_lossy(&self.buffer).into_owned()
+    }
+
+    /// Whether the buffer holds an answer with a length, and all of it.
+    fn is_whole(&self) -> bool {
+        let text = String::from_utf8_lossy(&self.buffer);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        length.is_some_and(|length| body.len() >= length.parse().unwrap())
+    }
+
     /// Reads one chunk of a body; `None` is its proper end.
     pub fn chunk(&mut self) -> Option<Vec<u8>> {
         let line_end = self.until(b"\r\n");
