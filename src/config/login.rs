@@ -193,6 +193,7 @@ pub(super) fn resolve(
                 register: !added.register_query.is_empty() || !added.register_body.is_empty(),
             };
             let response = reader.response();
+            let metadata = metadata.or_else(|| trust.issuers.first()?.metadata_url.clone());
             (Source::Described(Described { issuer, metadata, base, response, mapped, changes }), passed)
         }
     };

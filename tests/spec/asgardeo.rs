@@ -21,7 +21,7 @@ fn organisation(call: &Call) -> Told {
         ("POST", TOKEN) => {
             (200, "", json!({ "access_token": "user-SECRET", "token_type": "Bearer" }).to_string())
         }
-        ("POST", APPLICATIONS) => (201, "Location: /api/server/v1/applications/1\r\n", String::new()),
+        ("POST", APPLICATIONS) => (201, "Location: /api/server/v1/applications/1\r\n", "Created".to_owned()),
         _ => (404, "", "{}".to_owned()),
     }
 }

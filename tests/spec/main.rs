@@ -12,6 +12,7 @@ mod tls;
 mod local;
 mod login;
 mod asgardeo;
+mod originals;
 mod binary;
 mod configuration;
 mod tidy;
