@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target is a line or two that anyone could type.
 .DEFAULT_GOAL := help
-.PHONY: help build check test coverage e2e fuzz bench bench-smoke fmt lint deny release clean
+.PHONY: help build check test coverage e2e conformance fuzz bench bench-smoke fmt lint deny release clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,6 +19,9 @@ coverage: ## Which lines the tests reach; needs cargo-llvm-cov
 
 e2e: ## Official SDK clients, a real OpenID provider and a real MCP server; needs Node 20 and Python 3.11
 	tests/e2e/run
+
+conformance: ## The official MCP conformance suite, directly and through the proxy; needs npm
+	tests/conformance/run
 
 fuzz: ## Every fuzz target for a minute (FUZZ_SECONDS=60); needs a nightly toolchain
 	fuzz/run

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::{Config, LoadError, Note, NoteKind, Overrides, Upstream};
+use crate::config::{ClaimNames, Config, LoadError, Note, NoteKind, Overrides, Upstream};
 use crate::log::{Format, Level, Log};
 use crate::proxy::StartError;
 use crate::{local, proxy};
@@ -341,7 +341,7 @@ pub fn report(fatal: &Fatal) -> Exit {
 fn summary(args: &Args, config: &Config, notes: &[Note]) -> String {
     let mut out = format!("{} has no problems\n", args.config.display());
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(out, "  {name:<12}{value}");
+        let _ = writeln!(out, "  {name:<14}{value}");
     };
     line("listens on", &config.listen.to_string());
     for path in [&config.paths.streamable_http, &config.paths.sse] {
@@ -357,7 +357,26 @@ fn summary(args: &Args, config: &Config, notes: &[Note]) -> String {
     for issuer in &config.issuers {
         line("tokens from", &issuer.issuer);
         line("  keys", issuer.jwks_uri.as_deref().unwrap_or("found by discovery"));
+        line("  signed with", &issuer.algorithms.to_string());
         line("  meant for", &issuer.audiences.join(", "));
+        if let Some(introspection) = &issuer.introspection {
+            let endpoint = introspection.endpoint.as_deref().unwrap_or("an endpoint found by discovery");
+            line("  opaque", &format!("asked about at {endpoint}, as {}", introspection.client_id));
+        }
+        let plain = ClaimNames::default();
+        if issuer.claims != plain {
+            let ClaimNames { audience, subject, client_id, scopes } = &issuer.claims;
+            let (client_id, scopes) = (client_id.join(" or "), scopes.join(" and "));
+            line(
+                "  read from",
+                &format!(
+                    "{audience} (audience), {subject} (subject), {client_id} (client), {scopes} (scopes)"
+                ),
+            );
+        }
+        for (claim, values) in config.required_claims.iter().chain(&issuer.required_claims) {
+            line("  only with", &format!("{claim}: {}", values.join(" or ")));
+        }
     }
     for (kind, title) in [
         (NoteKind::Warning, "warnings"),

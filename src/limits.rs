@@ -34,6 +34,12 @@ pub const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 pub const LINGER_TIME_MAX: Duration = Duration::from_millis(500);
 /// The bytes that go with [`LINGER_TIME_MAX`].
 pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// A connection on which nothing was heard for this long is asked whether its other end is still there.
+pub const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+/// The time between two such questions.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Questions without an answer after which it is gone.
+pub const KEEPALIVE_COUNT: u32 = 4;
 /// How often the sweeper looks for deadlines that have passed.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -41,6 +47,14 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 pub const STACK_BYTES: usize = 256 * 1024;
 /// Default for open event streams, all clients together.
 pub const STREAMS_MAX: usize = 8192;
+/// Of all event streams, one in so many is not for the principal that holds the others, where the configuration is silent:
+/// one token may serve thousands of sessions of one service, and still leaves room.
+pub const STREAMS_SPARED_PART: usize = 4;
+/// Default for tokens that do not hold, from one address in a minute, before it is answered 429. An office of many may
+/// stand behind one address, and its clients fail once each when their tokens are replaced.
+pub const AUTH_FAILURES_PER_MINUTE: u32 = 60;
+/// Addresses whose failures are counted; with those that failed least, the first ones make room.
+pub const FAILING_ADDRESSES_MAX: usize = 4096;
 /// How long a worker itself waits for the MCP server's answer before it hands the exchange to a stream thread.
 pub const WORKER_PATIENCE: Duration = Duration::from_millis(5);
 /// Bytes read from the MCP server at one time, and so the most that waits for a slow client.
@@ -99,7 +113,10 @@ pub const RSA_BITS_MIN: usize = 2048;
 pub const RSA_BITS_MAX: usize = 8192;
 /// Most keys tried for a token without `kid`.
 pub const KEYS_TRIED_MAX: usize = 4;
-/// At most one fetch per issuer in this time, whatever tokens ask for.
+/// Fetches per issuer that tokens may ask for in a row without bringing other keys. Two, so that whoever forged a token a
+/// moment ago does not keep a rotation from being noticed.
+pub const JWKS_ASKS_MAX: i64 = 2;
+/// After those, one more each time this has passed, whatever tokens ask for.
 pub const JWKS_COOLDOWN_SECONDS: i64 = 10;
 /// Keys are fetched again in the background after this long.
 pub const JWKS_REFRESH_SECONDS: i64 = 600;
@@ -158,6 +175,23 @@ pub const LOGIN_NAME_CHARS_MAX: usize = 40;
 /// A token of ours for a management interface is used no longer than until so many seconds before its end.
 pub const LOGIN_TOKEN_MARGIN_SECONDS: i64 = 30;
 
+/// An answer of an issuer about an opaque token is remembered for this long at most, in seconds: so long a token that
+/// was revoked goes on.
+pub const INTROSPECTION_SECONDS_MAX: i64 = 60;
+/// One question to an issuer about an opaque token.
+pub const INTROSPECTION_TIME_MAX: Duration = Duration::from_secs(3);
+/// A question that failed sooner than this is asked a second time, on a new connection.
+pub const INTROSPECTION_RETRY_WITHIN: Duration = Duration::from_millis(500);
+/// Requests that may wait for answers about opaque tokens at one time; each holds a worker. Never more than three
+/// quarters of the workers.
+pub const INTROSPECTION_WAITERS_MAX: usize = 24;
+/// Default for the worker threads where opaque tokens are asked about, since most of them only wait.
+pub const INTROSPECTION_WORKERS: usize = 32;
+/// Idle connections kept to the issuer that is asked about opaque tokens.
+pub const INTROSPECTION_IDLE_MAX: usize = 8;
+/// Largest answer about an opaque token, in bytes.
+pub const INTROSPECTION_BYTES_MAX: u64 = 64 * 1024;
+
 /// How long a browser may remember a preflight, in seconds; Chromium caps it at two hours.
 pub const PREFLIGHT_SECONDS_MAX: u32 = 3600;
 /// `Retry-After` of a 503 that means "too much at once", in seconds: our queues drain within that.
@@ -204,6 +238,8 @@ pub const LOCAL_COUNTS_MAX: usize = 32;
 
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX, "a token must fit into a head");
 const _: () = assert!(TOKEN_HEADER_BYTES_MAX < TOKEN_BYTES_MAX, "the header is a part of the token");
+const _: () =
+    assert!(INTROSPECTION_WAITERS_MAX < INTROSPECTION_WORKERS, "some workers never wait for the issuer");
 const _: () = assert!(JWKS_RETRY_SECONDS <= JWKS_COOLDOWN_SECONDS, "a retry comes sooner than a refetch");
 const _: () = assert!(LOGIN_FETCH_TIME_MAX.as_secs() * 2 < LOGIN_TIME_MAX.as_secs(), "a token, then its use");
 const _: () = assert!(MESSAGE_BYTES_MAX <= BODY_BYTES_IN_FLIGHT_MAX, "one message must fit");

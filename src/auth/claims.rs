@@ -1,6 +1,7 @@
 //! What a token whose signature holds must say (RFC 7519 section 4.1, RFC 9068 section 4, RFC 8707 section 2).
 //!
-//! A [`Claims`] is made by [`super::token`] alone, after it has verified the signature. Judging is pure: the time is
+//! A [`Claims`] is made by [`super::token`], after it has verified the signature, and by [`super::introspection`], after
+//! the issuer has answered for the token, and by nobody else. Judging is pure: the time is
 //! given. The verdict on the audience is kept apart from the others, because one compatibility setting waives it
 //! (decision D4) and nothing waives the rest.
 
@@ -14,13 +15,20 @@ use super::json::{Json, Object};
 use super::scope::{Scope, ScopeSet};
 use super::token::TokenType;
 use crate::clock::Timestamp;
+use crate::config::ClaimNames;
 use crate::limits::NUMERIC_DATE_MAX;
 
 /// What tokens of one issuer are held to.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Values of `aud` that mean us, as [`canonical`] writes them.
+    /// Values of the audience claim that mean us, as [`canonical`] writes them.
     pub audiences: Vec<String>,
+    /// The key of the configuration that names the issuer.
+    pub issuer_at: Box<str>,
+    /// The key of the configuration that names the audiences.
+    pub audience_at: Box<str>,
+    /// Where things stand.
+    pub names: ClaimNames,
     /// Clock skew that is forgiven, in seconds.
     pub leeway_seconds: i64,
     /// Claims that must be there and say one of these values.
@@ -32,6 +40,8 @@ pub struct Rules {
 pub struct Claims<'t> {
     object: &'t Object,
     typ: TokenType,
+    /// Until when it counts without an `exp`.
+    without_exp: Option<Timestamp>,
 }
 
 /// A token that holds, its audience aside.
@@ -48,7 +58,13 @@ pub struct Verified {
 impl<'t> Claims<'t> {
     /// For [`super::token`], which calls it when the signature holds.
     pub(super) fn of(object: &'t Object, typ: TokenType) -> Self {
-        Self { object, typ }
+        Self { object, typ, without_exp: None }
+    }
+
+    /// For [`super::introspection`], which calls it when the issuer says that the token is active. Its answer need not
+    /// have an `exp` (RFC 7662 section 2.2), and then counts until `latest`.
+    pub(super) fn of_answer(object: &'t Object, latest: Timestamp) -> Self {
+        Self { object, typ: TokenType::Absent, without_exp: Some(latest) }
     }
 
     /// Judges them. `issuer` is the one whose keys hold the signature; `iss` has chosen it, so it is equal.
@@ -58,15 +74,19 @@ impl<'t> Claims<'t> {
     pub fn judge(&self, issuer: &str, rules: &Rules, now: Timestamp) -> Result<Verified, TokenFault> {
         self.require_access_token()?;
         let until = self.require_time(rules.leeway_seconds, now)?;
-        let client_id = match self.name("client_id")? {
-            Some(client_id) => Some(client_id),
-            None => self.name("azp")?,
-        };
+        let names = &rules.names;
+        let mut client_id = None;
+        for name in &names.client_id {
+            client_id = client_id.or(self.name(name)?);
+        }
         // A token that a client got for itself may lack `sub`. RFC 9068 section 2.2 would put the client's own name
-        // there, so that is what it is taken for.
-        let subject = self.name("sub")?.or(client_id).ok_or(TokenFault::ClaimMissing { claim: "sub" })?;
-        let mut scopes = self.scopes("scope")?;
-        scopes.append(&mut self.scopes("scp")?);
+        // there, so that is what it is taken for. Where people are known by another claim, it must be there.
+        let own = client_id.filter(|_| names.subject == "sub");
+        let subject = self.name(&names.subject)?.or(own).ok_or_else(|| missing(&names.subject))?;
+        let mut scopes = BTreeSet::new();
+        for name in &names.scopes {
+            scopes.append(&mut self.scopes(name)?);
+        }
         for (claim, accepted) in &rules.required_claims {
             self.require_claim(claim, accepted)?;
         }
@@ -98,7 +118,14 @@ impl<'t> Claims<'t> {
         // Keycloak says in a claim what others say in the header; "Bearer" is its access token.
         match self.object.get("typ") {
             Some(Json::String(typ)) if ["ID", "Refresh", "Offline", "Logout"].contains(&typ.as_str()) => {
-                Err(TokenFault::NotAnAccessToken { claim: "typ" })
+                return Err(TokenFault::NotAnAccessToken { claim: "typ" });
+            }
+            _ => {}
+        }
+        // And so do Cognito and Hydra.
+        match self.object.get("token_use") {
+            Some(Json::String(used)) if !["access", "access_token"].contains(&used.as_str()) => {
+                Err(TokenFault::NotAnAccessToken { claim: "token_use" })
             }
             _ => Ok(()),
         }
@@ -106,7 +133,7 @@ impl<'t> Claims<'t> {
 
     /// RFC 7519 sections 4.1.4 to 4.1.6. Until when the token holds.
     fn require_time(&self, leeway: i64, now: Timestamp) -> Result<Timestamp, TokenFault> {
-        let expires = self.date("exp")?.ok_or(TokenFault::ClaimMissing { claim: "exp" })?;
+        let expires = self.date("exp")?.or(self.without_exp).ok_or_else(|| missing("exp"))?;
         let until = expires.plus(leeway);
         if now >= until {
             return Err(TokenFault::Expired { ago: now.0.saturating_sub(expires.0) });
@@ -124,7 +151,7 @@ impl<'t> Claims<'t> {
     /// fraction is cut off, which ends a token at most a second early.
     fn date(&self, claim: &'static str) -> Result<Option<Timestamp>, TokenFault> {
         const WANTED: &str = "a number of seconds between 1970 and 9999";
-        let malformed = || TokenFault::ClaimMalformed { claim, wanted: WANTED };
+        let malformed = || malformed(claim, WANTED);
         let seconds = match self.object.get(claim) {
             None => return Ok(None),
             Some(Json::Integer(seconds)) => *seconds,
@@ -139,22 +166,19 @@ impl<'t> Claims<'t> {
     }
 
     /// The name of somebody: if it is there, it must be one.
-    fn name(&self, claim: &'static str) -> Result<Option<&'t str>, TokenFault> {
+    fn name(&self, claim: &str) -> Result<Option<&'t str>, TokenFault> {
         match self.object.get(claim) {
             None => Ok(None),
             Some(Json::String(name)) if !name.is_empty() && !name.contains(char::is_control) => {
                 Ok(Some(name))
             }
-            Some(_) => Err(TokenFault::ClaimMalformed {
-                claim,
-                wanted: "a string that is not empty and has no control characters",
-            }),
+            Some(_) => Err(malformed(claim, "a string that is not empty and has no control characters")),
         }
     }
 
     /// `scope` is a space-separated list (RFC 8693 section 4.2), `scp` often an array, and either may be the other. What
     /// cannot be a scope grants nothing; an element of an array is one scope, spaces or not.
-    fn scopes(&self, claim: &'static str) -> Result<BTreeSet<Scope>, TokenFault> {
+    fn scopes(&self, claim: &str) -> Result<BTreeSet<Scope>, TokenFault> {
         match self.object.get(claim) {
             None => Some(BTreeSet::new()),
             Some(Json::String(list)) => Some(ScopeSet::parse(list).0),
@@ -163,22 +187,18 @@ impl<'t> Claims<'t> {
             }
             Some(_) => None,
         }
-        .ok_or(TokenFault::ClaimMalformed { claim, wanted: "a string or an array of strings" })
+        .ok_or_else(|| malformed(claim, LIST))
     }
 
     /// RS-12, RS-15; RFC 7519 section 4.1.3, RFC 8707 section 2: any element equal to one of our identifiers, never a
     /// part of one. `Some` is why it is not meant for us; an error is a claim that cannot be read, which nothing waives.
     fn not_for_us(&self, rules: &Rules) -> Result<Option<TokenFault>, TokenFault> {
-        const CLAIM: &str = "aud";
-        let malformed =
-            TokenFault::ClaimMalformed { claim: CLAIM, wanted: "a string or an array of strings" };
-        let Some(value) = self.object.get(CLAIM) else {
-            return Ok(Some(TokenFault::ClaimMissing { claim: CLAIM }));
-        };
+        let claim = &rules.names.audience;
+        let Some(value) = self.object.get(claim) else { return Ok(Some(missing(claim))) };
         let found = match value {
             Json::String(one) => vec![one.as_str()],
-            Json::Array(list) => strings(list).ok_or(malformed)?,
-            _ => return Err(malformed),
+            Json::Array(list) => strings(list).ok_or_else(|| malformed(claim, LIST))?,
+            _ => return Err(malformed(claim, LIST)),
         };
         if found.iter().any(|value| rules.audiences.iter().any(|accepted| canonical(value) == *accepted)) {
             return Ok(None);
@@ -186,7 +206,13 @@ impl<'t> Claims<'t> {
         let near =
             found.iter().find_map(|value| rules.audiences.iter().find_map(|own| Near::between(value, own)));
         let accepted = Shown::list(rules.audiences.iter().map(String::as_str));
-        Ok(Some(TokenFault::Audience { found: Shown::list(found), accepted, near }))
+        Ok(Some(TokenFault::Audience {
+            claim: claim.as_str().into(),
+            found: Shown::list(found),
+            accepted,
+            near,
+            at: rules.audience_at.clone(),
+        }))
     }
 
     /// A claim that the configuration asks for: a string, number or truth value that is accepted, or an array that has
@@ -212,6 +238,17 @@ impl<'t> Claims<'t> {
             accepted: Shown::list(accepted.iter().map(String::as_str)),
         })
     }
+}
+
+/// What an audience or a list of scopes is.
+const LIST: &str = "a string or an array of strings";
+
+fn missing(claim: &str) -> TokenFault {
+    TokenFault::ClaimMissing { claim: claim.into() }
+}
+
+fn malformed(claim: &str, wanted: &'static str) -> TokenFault {
+    TokenFault::ClaimMalformed { claim: claim.into(), wanted }
 }
 
 /// The elements of an array that holds strings alone.

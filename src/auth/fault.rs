@@ -204,6 +204,8 @@ pub enum TokenFault {
         accepted: Shown,
         /// What nearly makes them equal.
         near: Option<Near>,
+        /// The key of the configuration that says who.
+        at: Box<str>,
     },
     /// No key of the issuer has the token's `kid`.
     KeyUnknown {
@@ -245,12 +247,12 @@ pub enum TokenFault {
     /// A claim that must be there is not.
     ClaimMissing {
         /// Which one.
-        claim: &'static str,
+        claim: Box<str>,
     },
     /// A claim is of a type or value that its RFC does not allow.
     ClaimMalformed {
         /// Which one.
-        claim: &'static str,
+        claim: Box<str>,
         /// What it must be.
         wanted: &'static str,
     },
@@ -268,12 +270,22 @@ pub enum TokenFault {
     },
     /// It is meant for somebody else (RFC 8707 section 2; RFC 9068 section 4).
     Audience {
-        /// What `aud` says.
+        /// The claim that says it, `aud` nearly always.
+        claim: Box<str>,
+        /// What it says.
         found: Shown,
         /// What would have been accepted.
         accepted: Shown,
         /// What nearly makes them equal.
         near: Option<Near>,
+        /// The key of the configuration that says so.
+        at: Box<str>,
+    },
+    /// Its issuer was asked about it, and answers that it is good for nothing: expired, revoked, or never issued (RFC 7662
+    /// section 2.2).
+    Inactive {
+        /// Who says so.
+        issuer: Shown,
     },
     /// It is an ID token, or another token that is not for a resource (RFC 8725 section 3.12).
     NotAnAccessToken {
@@ -321,11 +333,24 @@ impl TokenFault {
             }
             Self::TokenType { .. } | Self::NotAnAccessToken { .. } => "The token is not an access token",
             Self::Expired { .. } => "The access token expired",
+            Self::Inactive { .. } => "The access token is not active",
             Self::NotYet { .. } => "The access token is not valid yet",
             Self::Audience { .. } => "The access token was not issued for this resource",
             Self::SenderConstrained => "The access token must not be used as a bearer token",
             Self::RequiredClaim { .. } => "The access token lacks a required claim",
         }
+    }
+
+    /// Whether it is no signed token at all, so that only its issuer can say what it is worth.
+    #[must_use]
+    pub fn is_opaque(&self) -> bool {
+        matches!(
+            self,
+            Self::NotAJwt { .. }
+                | Self::Encrypted
+                | Self::Base64 { part: Part::Header }
+                | Self::Json { part: Part::Header, .. }
+        )
     }
 
     /// Whether a newer key set of the issuer might tell otherwise (requirements section 5.7).
@@ -342,7 +367,7 @@ impl TokenFault {
     }
 }
 
-fn mismatch(f: &mut fmt::Formatter<'_>, near: Option<Near>, fix: &str) -> fmt::Result {
+fn mismatch(f: &mut fmt::Formatter<'_>, near: Option<Near>, fix: fmt::Arguments<'_>) -> fmt::Result {
     match near {
         Some(near) => write!(f, ": {near}; {fix}"),
         None => write!(f, "; {fix}"),
@@ -361,7 +386,7 @@ impl fmt::Display for TokenFault {
             Self::NotAJwt { segments } => write!(
                 f,
                 "the token has {segments} segments and not the three of a JWT; if the authorization server issues \
-                 opaque tokens, switch it to JWT access tokens"
+                 opaque tokens, write introspection for it, or switch it to JWT access tokens"
             ),
             Self::Base64 { part } => write!(f, "the token's {part} is not unpadded canonical base64url"),
             Self::Json { part, why } => write!(f, "the token's {part} cannot be read: {why}"),
@@ -393,9 +418,9 @@ impl fmt::Display for TokenFault {
                     ", which is not that of an access token; the client must send its access token"
                 })
             }
-            Self::Issuer { found, accepted, near } => {
+            Self::Issuer { found, accepted, near, at } => {
                 write!(f, "the token was issued by {found}, and accepted is {accepted}")?;
-                mismatch(f, *near, "write the value of the token's iss into issuer or authorization_servers")
+                mismatch(f, *near, format_args!("if that issuer is trusted, write {found} into {at}"))
             }
             Self::KeyUnknown { kid, issuer } => write!(
                 f,
@@ -438,13 +463,14 @@ impl fmt::Display for TokenFault {
                 "the token expired {ago} seconds ago; if that is news to the client, compare the clocks, or raise \
                  leeway_seconds"
             ),
+            Self::Inactive { issuer } => write!(f, "the token is not active, says {issuer}: it expired, was revoked, or is no token of that issuer"),
             Self::NotYet { claim, ahead } => write!(
                 f,
                 "the token's {claim} lies {ahead} seconds ahead; compare the clocks, or raise leeway_seconds"
             ),
-            Self::Audience { found, accepted, near } => {
-                write!(f, "the token is for {found}, and accepted is {accepted}")?;
-                mismatch(f, *near, "write the value of the token's aud into audience, if it means this server")
+            Self::Audience { claim, found, accepted, near, at } => {
+                write!(f, "the token's {claim} is {found}, and accepted is {accepted}")?;
+                mismatch(f, *near, format_args!("if that means this server, write it into {at}"))
             }
             Self::NotAnAccessToken { claim } => write!(
                 f,
@@ -523,7 +549,7 @@ mod tests {
             TokenFault::Extension { name: "crit" },
             TokenFault::TokenType { found: Some(x()), by_policy: false },
             TokenFault::TokenType { found: None, by_policy: true },
-            TokenFault::Issuer { found: x(), accepted: x(), near: Some(Near::Scheme) },
+            TokenFault::Issuer { found: x(), accepted: x(), near: Some(Near::Scheme), at: "issuer".into() },
             TokenFault::KeyUnknown { kid: x(), issuer: x() },
             TokenFault::KeyUnusable { kid: x(), why: Unusable::PrivatePart },
             TokenFault::KeyForOther {
@@ -541,11 +567,18 @@ mod tests {
             TokenFault::NoKey { issuer: x() },
             TokenFault::Signature { issuer: x(), kid: Some(x()) },
             TokenFault::Signature { issuer: x(), kid: None },
-            TokenFault::ClaimMissing { claim: "exp" },
-            TokenFault::ClaimMalformed { claim: "exp", wanted: "a number" },
+            TokenFault::ClaimMissing { claim: "exp".into() },
+            TokenFault::ClaimMalformed { claim: "exp".into(), wanted: "a number" },
             TokenFault::Expired { ago: 1 },
+            TokenFault::Inactive { issuer: x() },
             TokenFault::NotYet { claim: "nbf", ahead: 100 },
-            TokenFault::Audience { found: x(), accepted: x(), near: None },
+            TokenFault::Audience {
+                claim: "aud".into(),
+                found: x(),
+                accepted: x(),
+                near: None,
+                at: "audience".into(),
+            },
             TokenFault::NotAnAccessToken { claim: "nonce" },
             TokenFault::SenderConstrained,
             TokenFault::RequiredClaim { claim: x(), found: Some(x()), accepted: x() },

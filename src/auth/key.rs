@@ -181,12 +181,35 @@ fn curve_key(kty: &str, jwk: &Object) -> Result<(Algorithm, Material), Unusable>
         _ => return Err(Unusable::Curve(Shown::of(curve))),
     };
     let x = coordinate(jwk, "x", length)?;
-    let Some(field) = field else { return Ok((algorithm, Material::Point(x.into()))) };
+    let Some(field) = field else {
+        return if is_of_small_order(&x) {
+            Err(Unusable::SmallOrder)
+        } else {
+            Ok((algorithm, Material::Point(x.into())))
+        };
+    };
     let point = [&[4][..], &x, &coordinate(jwk, "y", length)?].concat();
     if is_on_curve(field, &point) {
         Ok((algorithm, Material::Point(point.into())))
     } else {
         Err(Unusable::OffCurve)
+    }
+}
+
+/// The points of Ed25519 whose order is 8 or less, also as numbers beyond the field; ring verifies by them. A signature
+/// that anybody can write down holds under such a key, and one of only zeros is among them.
+fn is_of_small_order(point: &[u8]) -> bool {
+    const OF_ORDER_8: [&[u8]; 2] = [
+        b"\x26\xe8\x95\x8f\xc2\xb2\x27\xb0\x45\xc3\xf4\x89\xf2\xef\x98\xf0\xd5\xdf\xac\x05\xd3\xc6\x33\x39\xb1\x38\x02\x88\x6d\x53\xfc",
+        b"\xc7\x17\x6a\x70\x3d\x4d\xd8\x4f\xba\x3c\x0b\x76\x0d\x10\x67\x0f\x2a\x20\x53\xfa\x2c\x39\xcc\xc6\x4e\xc7\xfd\x77\x92\xac\x03",
+    ];
+    // The highest bit is the sign of the other coordinate.
+    let Some((last, low)) = point.split_last() else { return false };
+    match (low.split_first(), last & 0x7f) {
+        (Some((0 | 1, rest)), 0) => rest.iter().all(|byte| *byte == 0),
+        (Some((0xec..=0xee, rest)), 0x7f) => rest.iter().all(|byte| *byte == 0xff),
+        (_, 0x05 | 0x7a) => OF_ORDER_8.contains(&low),
+        _ => false,
     }
 }
 
@@ -265,6 +288,8 @@ pub enum Unusable {
     },
     /// The coordinates are no point of the curve.
     OffCurve,
+    /// A point of Ed25519 under which signatures of anybody hold.
+    SmallOrder,
     /// The set publishes the private part as well, so that anyone may sign with it.
     PrivatePart,
     /// More keys stood before it than are looked at.
@@ -304,6 +329,7 @@ impl fmt::Display for Unusable {
                 write!(f, "its coordinate {name} has {bytes} bytes, which is not the length of its curve's")
             }
             Self::OffCurve => f.write_str("its coordinates are no point of its curve"),
+            Self::SmallOrder => f.write_str("anybody can sign under it"),
             Self::PrivatePart => {
                 f.write_str("it is published with its private part, so anyone can sign with it")
             }
@@ -447,6 +473,7 @@ mod tests {
             ("x with a leading zero", jwk(p256, "x", padded.into()), bytes("x", 33)),
             ("x without its first byte", jwk(p256, "x", short.clone().into()), bytes("x", 31)),
             ("Ed25519 short", jwk(ed, "x", short.into()), bytes("x", 31)),
+            ("Ed25519 zero", jwk(ed, "x", b64([0; 32]).into()), Err(Unusable::SmallOrder)),
             ("P-256 called P-384", jwk(p256, "crv", "P-384".into()), bytes("x", 32)),
             (
                 "x and y exchanged",

@@ -10,8 +10,9 @@
 //! Each issuer has a thread of its own that does all of its fetching, one fetch at a time, so a slow issuer is felt by
 //! its own users alone and a flood of tokens cannot become a flood of requests:
 //!
-//! * After a fetch there is none for [`JWKS_COOLDOWN_SECONDS`], whatever tokens ask for; after one that failed, a shorter
-//!   wait that doubles.
+//! * Tokens may ask for [`JWKS_ASKS_MAX`] fetches in a row, and then for one in [`JWKS_COOLDOWN_SECONDS`]. One that brings
+//!   other keys costs nothing: only the issuer can make that happen, and it may do so as often as it likes.
+//! * A fetch that failed is tried again after a wait that doubles, whether or not a token asks.
 //! * Few requests may wait for a fetch, and none for long. The others are answered by what is known.
 //! * A failed fetch loses nothing: the last good keys stay, for [`JWKS_STALE_SECONDS_MAX`] at most.
 //!
@@ -26,13 +27,14 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use super::cache::Basis;
+use super::discovery::Place;
 use super::fetch::{FetchFault, Fetcher, Found, Source};
 use super::jwks::KeySet;
 use super::roots::RootsFault;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::limits::{
-    JWKS_COOLDOWN_SECONDS, JWKS_LOG_SECONDS, JWKS_REFRESH_SECONDS, JWKS_RETRY_SECONDS,
+    JWKS_ASKS_MAX, JWKS_COOLDOWN_SECONDS, JWKS_LOG_SECONDS, JWKS_REFRESH_SECONDS, JWKS_RETRY_SECONDS,
     JWKS_STALE_SECONDS_MAX, JWKS_WAIT_MAX, JWKS_WAITERS_MAX, STACK_BYTES,
 };
 use crate::log::Log;
@@ -83,7 +85,7 @@ pub enum Newer {
     Keys(Keys),
     /// The issuer was asked, and has no others.
     Same,
-    /// The issuer was asked a moment ago or could not be reached, and is not asked again before then.
+    /// The issuer was asked too often a moment ago or could not be reached, and is not asked for a token before then.
     NotBefore(Timestamp),
     /// As many requests as may wait are waiting, or the wait was too long.
     Crowded,
@@ -93,6 +95,8 @@ pub enum Newer {
 pub struct KeyStore {
     slots: Vec<Arc<Slot>>,
     fetcher: Option<Fetcher>,
+    /// For questions about tokens, where an issuer can be asked.
+    asker: Option<Fetcher>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -108,14 +112,19 @@ impl KeyStore {
         log: &Log,
     ) -> Result<Self, StartFault> {
         let fetcher = Fetcher::new(ca_file).map_err(StartFault::Roots)?;
-        let mut store = Self { slots: Vec::new(), fetcher: Some(fetcher.clone()), threads: Mutex::default() };
+        let asker = match issuers.iter().any(|issuer| issuer.introspection.is_some()) {
+            true => Some(Fetcher::for_introspection(ca_file).map_err(StartFault::Roots)?),
+            false => None,
+        };
+        let mut store =
+            Self { slots: Vec::new(), fetcher: Some(fetcher.clone()), asker, threads: Mutex::default() };
         for issuer in issuers {
             let source = Source {
                 issuer: issuer.issuer.clone(),
                 metadata_url: issuer.metadata_url.clone(),
                 jwks_uri: issuer.jwks_uri.clone(),
-                introspects: false,
-                introspection_endpoint: None,
+                introspects: issuer.introspection.is_some(),
+                introspection_endpoint: issuer.introspection.as_ref().and_then(|one| one.endpoint.clone()),
                 algorithms: issuer.algorithms.clone(),
             };
             let slot = Arc::new(Slot::new(source, clock.clone(), log.clone()));
@@ -138,11 +147,16 @@ impl KeyStore {
             let slot = Slot::new(Source { issuer, ..Source::default() }, clock.clone(), log.clone());
             let mut state = lock(&slot.state);
             slot.accept(&mut state, set, clock.now());
-            state.not_before = Timestamp(i64::MAX);
+            state.asks_full_at = Timestamp(i64::MAX);
             drop(state);
             Arc::new(slot)
         };
-        Self { slots: sets.into_iter().map(slot).collect(), fetcher: None, threads: Mutex::default() }
+        Self {
+            slots: sets.into_iter().map(slot).collect(),
+            fetcher: None,
+            asker: None,
+            threads: Mutex::default(),
+        }
     }
 
     /// The place of an issuer, compared exactly.
@@ -172,6 +186,18 @@ impl KeyStore {
         self.slots.get(place).map_or(Newer::Same, |slot| slot.newer(seen))
     }
 
+    /// Who asks issuers about tokens, where one can be asked.
+    #[must_use]
+    pub fn asker(&self) -> Option<&Fetcher> {
+        self.asker.as_ref()
+    }
+
+    /// Where the issuer at `place` is asked about tokens, once its metadata was read.
+    #[must_use]
+    pub fn introspection_endpoint(&self, place: usize) -> Option<Place> {
+        lock(&self.slots.get(place)?.state).introspection_endpoint.clone()
+    }
+
     /// Has the keys of every issuer fetched, without waiting for them.
     pub fn prefetch(&self) {
         self.slots.iter().for_each(|slot| slot.want(&mut lock(&slot.state)));
@@ -184,9 +210,7 @@ impl KeyStore {
             slot.wake.notify_all();
             slot.done.notify_all();
         }
-        if let Some(fetcher) = &self.fetcher {
-            fetcher.shutdown();
-        }
+        self.fetcher.iter().chain(&self.asker).for_each(Fetcher::shutdown);
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             // A fetch thread catches its own panics; there is nothing to learn from one that got through.
@@ -220,19 +244,40 @@ struct Slot {
 #[derive(Default)]
 struct State {
     keys: Option<Arc<KeySet>>,
+    introspection_endpoint: Option<Place>,
     /// A request or a prefetch asks for a fetch.
     wanted: bool,
     fetching: bool,
     /// Fetches that have ended.
     rounds: u64,
     waiters: usize,
-    /// Before this moment nothing that a token says leads to a fetch.
-    not_before: Timestamp,
+    /// From this moment on tokens may again ask for as many fetches as ever; each takes a cooldown off before it.
+    asks_full_at: Timestamp,
     /// When the fetch thread acts by itself; never before keys were first needed.
     due: Option<Timestamp>,
     failures: u32,
     last_told: Option<Timestamp>,
     stopped: bool,
+}
+
+impl State {
+    /// When the next token may ask for a fetch; not later than `now` where one may now.
+    fn next_ask(&self, now: Timestamp) -> Timestamp {
+        self.asks_full_at.max(now).plus(JWKS_COOLDOWN_SECONDS - JWKS_ASKS_MAX * JWKS_COOLDOWN_SECONDS)
+    }
+
+    /// Counts a fetch that a token asks for.
+    ///
+    /// # Errors
+    /// The moment before which it may not.
+    fn ask(&mut self, now: Timestamp) -> Result<(), Timestamp> {
+        let next = self.next_ask(now);
+        if next > now {
+            return Err(next);
+        }
+        self.asks_full_at = self.asks_full_at.max(now).plus(JWKS_COOLDOWN_SECONDS);
+        Ok(())
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -278,8 +323,8 @@ impl Slot {
             return Newer::Crowded;
         }
         if !state.fetching && !state.wanted {
-            if self.clock.now() < state.not_before {
-                return Newer::NotBefore(state.not_before);
+            if let Err(not_before) = state.ask(self.clock.now()) {
+                return Newer::NotBefore(not_before);
             }
             self.want(&mut state);
         }
@@ -296,7 +341,7 @@ impl Slot {
         match newer(&state) {
             Some(keys) => Newer::Keys(keys),
             None if state.rounds == round => Newer::Crowded,
-            None if state.failures > 0 => Newer::NotBefore(state.not_before),
+            None if state.failures > 0 => Newer::NotBefore(state.next_ask(self.clock.now())),
             None => Newer::Same,
         }
     }
@@ -352,6 +397,7 @@ impl Slot {
             Some(known) => known,
             None => (fetcher.discover(&self.source)?, now),
         };
+        lock(&self.state).introspection_endpoint.clone_from(&places.introspection_endpoint);
         let set = fetcher.keys(&places, &self.source)?;
         *found = Some((places, since));
         Ok(set)
@@ -359,7 +405,6 @@ impl Slot {
 
     fn accept(&self, state: &mut State, set: KeySet, now: Timestamp) {
         self.stale_at.store(now.plus(JWKS_STALE_SECONDS_MAX).0, Ordering::Relaxed);
-        state.not_before = now.plus(JWKS_COOLDOWN_SECONDS);
         state.due = Some(now.plus(JWKS_REFRESH_SECONDS));
         let failures = std::mem::take(&mut state.failures);
         state.last_told = None;
@@ -377,14 +422,14 @@ impl Slot {
             self.log.info("a key is left out", &[("issuer", issuer), ("key", skipped)]);
         }
         state.keys = Some(Arc::new(set));
+        state.asks_full_at = now;
         self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// A failed fetch: the keys stay, and it is told once and then now and again.
     fn keep(&self, state: &mut State, fault: &FetchFault, now: Timestamp) {
         let wait = JWKS_RETRY_SECONDS.checked_shl(state.failures.min(16)).unwrap_or(JWKS_COOLDOWN_SECONDS);
-        state.not_before = now.plus(wait.min(JWKS_COOLDOWN_SECONDS));
-        state.due = Some(state.not_before);
+        state.due = Some(now.plus(wait.min(JWKS_COOLDOWN_SECONDS)));
         state.failures = state.failures.saturating_add(1);
         if state.last_told.is_some_and(|told| now < told.plus(JWKS_LOG_SECONDS)) {
             return;

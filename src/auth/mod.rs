@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Only this module makes a [`Permit`], and the relay takes one by value: code that forgets the check does not compile.
-//! Everything in it is pure and given the time, except `keys` with its `fetch`, `reach` and `roots`, which talk to the issuers.
+//! An opaque token goes from `bearer` to `introspection`, and its answer to the same `claims`.
+//! Everything in it is pure and given the time, except `introspection` and `keys` with their `fetch`, `reach` and `roots`, which talk to the issuers.
 
 pub mod bearer;
 pub mod token;
@@ -19,6 +20,7 @@ pub mod discovery;
 pub mod reach;
 pub mod fetch;
 pub mod roots;
+pub mod introspection;
 pub mod cache;
 pub mod scope;
 pub mod session;
@@ -34,12 +36,13 @@ use crate::clock::Timestamp;
 use crate::config::{Allowed, Config, Mcp20250326, TokenTypePolicy};
 use crate::edge::http1::Incoming;
 use crate::header;
-use crate::limits::REFUSED_CACHE_SECONDS;
+use crate::limits::{INTROSPECTION_WORKERS, REFUSED_CACHE_SECONDS};
 use crate::log::{Level, Log};
 use bearer::Malformed;
 use cache::{Basis, Refusals, TokenHash, Tokens};
 use claims::{Rules, Verified};
 use fault::{Near, Shown, TokenFault};
+use introspection::Introspector;
 use keys::{KeyStore, Newer};
 use scope::{CallSubject, ScopeSet, ScopeTable};
 use token::Unverified;
@@ -122,6 +125,8 @@ pub enum AuthError {
     /// 503: the keys of the token's issuer could never be fetched, or not for too long. Logging in again would not help
     /// the client, so it is not told to (decision D8).
     KeysUnavailable,
+    /// 503: the issuer could not be asked about an opaque token.
+    IntrospectionUnavailable,
 }
 
 impl fmt::Display for AuthError {
@@ -130,6 +135,10 @@ impl fmt::Display for AuthError {
             Self::Denied(denied) => denied.fmt(f),
             Self::KeysUnavailable => f.write_str(
                 "the keys of the token's issuer are not available; the line that says why stands earlier in this log",
+            ),
+            Self::IntrospectionUnavailable => f.write_str(
+                "the issuer could not be asked about the token, or too many requests wait for it; a line earlier in \
+                 this log says why",
             ),
         }
     }
@@ -151,6 +160,8 @@ impl From<TokenFault> for AuthError {
 #[derive(Debug)]
 struct Trusted {
     issuer: String,
+    /// The key of the configuration that names it.
+    at: Box<str>,
     algorithms: Allowed,
     rules: Rules,
 }
@@ -164,6 +175,8 @@ pub struct Authenticator {
     keys: Arc<KeyStore>,
     tokens: Tokens,
     refusals: Refusals,
+    /// Opaque tokens, where an issuer can be asked about them.
+    introspector: Option<Introspector>,
     log: Log,
 }
 
@@ -180,14 +193,29 @@ impl Authenticator {
         }
         let trusted = |issuer: &crate::config::Issuer| Trusted {
             issuer: issuer.issuer.clone(),
+            at: issuer.written.issuer.clone(),
             algorithms: issuer.algorithms.clone(),
             rules: Rules {
                 audiences: issuer.audiences.iter().map(|aud| claims::canonical(aud).into_owned()).collect(),
+                issuer_at: issuer.written.issuer.clone(),
+                audience_at: issuer.written.audience.clone(),
+                names: issuer.claims.clone(),
                 leeway_seconds: config.leeway_seconds,
-                required_claims: config.required_claims.clone(),
+                required_claims: config
+                    .required_claims
+                    .iter()
+                    .chain(&issuer.required_claims)
+                    .cloned()
+                    .collect(),
             },
         };
+        let workers = config.limits.workers.unwrap_or(INTROSPECTION_WORKERS);
+        let introspector = config.issuers.iter().find_map(|issuer| {
+            let settings = issuer.introspection.clone()?;
+            Introspector::new(&issuer.issuer, settings, Arc::clone(&keys), workers, log.clone())
+        });
         Self {
+            introspector,
             issuers: config.issuers.iter().map(trusted).collect(),
             token_type: config.token_type,
             compatibility: config.mcp_2025_03_26,
@@ -205,7 +233,8 @@ impl Authenticator {
         &self.scopes
     }
 
-    /// Whose request it is. Needs the head alone. May wait for a key set, by [`crate::limits::JWKS_WAIT_MAX`] at most.
+    /// Whose request it is. Needs the head alone. May wait for a key set, by
+    /// [`crate::limits::JWKS_WAIT_MAX`] at most, or for an answer about an opaque token.
     ///
     /// # Errors
     /// Where the request carries no token that holds, or nobody can tell.
@@ -222,6 +251,16 @@ impl Authenticator {
             self.log.debug("token refused", &[("token", &hash.short()), ("reason", why)]);
         }
         verdict
+    }
+
+    /// Whether judging this request costs more than a look: it carries a token that is not remembered to hold.
+    #[must_use]
+    pub fn would_verify(&self, request: &Incoming, now: Timestamp) -> bool {
+        let remembered = |token| {
+            let current = |basis: Basis| self.keys.is_current(basis);
+            self.tokens.get(&TokenHash::of(token), now, current).is_some()
+        };
+        bearer::token_of(request).is_ok_and(|token| !remembered(token))
     }
 
     /// Lets a principal make all of these calls, or none.
@@ -271,7 +310,11 @@ impl Authenticator {
         if let Some(fault) = self.refusals.get(&hash, now, current) {
             return Err(fault.into());
         }
-        let unverified = Unverified::parse(token)?;
+        let unverified = match Unverified::parse(token) {
+            Ok(unverified) => unverified,
+            Err(fault) if fault.is_opaque() => return self.ask_about(token, hash, fault, now),
+            Err(fault) => return Err(fault.into()),
+        };
         let trusted = self.issuer_of(&unverified)?;
         let issuer = &trusted.issuer;
         unverified.require(&trusted.algorithms, self.token_type, issuer)?;
@@ -314,14 +357,34 @@ impl Authenticator {
         Ok(judged?)
     }
 
+    /// A token that says nothing by itself is judged by the one issuer that can be asked, or refused for what it is.
+    fn ask_about(
+        &self,
+        token: &str,
+        hash: TokenHash,
+        fault: TokenFault,
+        now: Timestamp,
+    ) -> Result<Verified, AuthError> {
+        let Some(introspector) = &self.introspector else { return Err(fault.into()) };
+        let trusted = self.issuers.iter().find(|trusted| trusted.issuer == introspector.issuer());
+        let trusted = trusted.ok_or(AuthError::IntrospectionUnavailable)?;
+        introspector.verify(token, hash, &trusted.rules, now)
+    }
+
     /// The issuer that a token names (RFC 8414 section 2, RFC 8725 section 3.8): compared exactly, and judged by no
     /// other's keys.
     fn issuer_of(&self, token: &Unverified<'_>) -> Result<&Trusted, TokenFault> {
         let found = token.issuer()?;
-        self.issuers.iter().find(|trusted| trusted.issuer == found).ok_or_else(|| TokenFault::Issuer {
-            found: Shown::of(found),
-            accepted: Shown::list(self.issuers.iter().map(|trusted| trusted.issuer.as_str())),
-            near: self.issuers.iter().find_map(|trusted| Near::between(found, &trusted.issuer)),
+        self.issuers.iter().find(|trusted| trusted.issuer == found).ok_or_else(|| {
+            let mut all = self.issuers.iter();
+            let near = all.find_map(|trusted| Some((Near::between(found, &trusted.issuer)?, trusted)));
+            let at = near.map(|(_, trusted)| trusted).or_else(|| self.issuers.first());
+            TokenFault::Issuer {
+                found: Shown::of(found),
+                accepted: Shown::list(self.issuers.iter().map(|trusted| trusted.issuer.as_str())),
+                near: near.map(|(near, _)| near),
+                at: at.map_or_else(Box::default, |trusted| trusted.at.clone()),
+            }
         })
     }
 }

@@ -95,9 +95,9 @@ impl<'t> Unverified<'t> {
     /// Where `iss` is missing or no string.
     pub fn issuer(&self) -> Result<&str, TokenFault> {
         match self.claims.get("iss") {
-            None => Err(TokenFault::ClaimMissing { claim: "iss" }),
+            None => Err(TokenFault::ClaimMissing { claim: "iss".into() }),
             Some(Json::String(issuer)) => Ok(issuer),
-            Some(_) => Err(TokenFault::ClaimMalformed { claim: "iss", wanted: "a string" }),
+            Some(_) => Err(TokenFault::ClaimMalformed { claim: "iss".into(), wanted: "a string" }),
         }
     }
 

@@ -98,6 +98,18 @@ impl Default for Allowed {
     }
 }
 
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listed(list) => {
+                let names: Vec<&str> = list.iter().map(|algorithm| algorithm.name()).collect();
+                f.write_str(&names.join(", "))
+            }
+            Self::Auto => f.write_str("whatever its keys are for"),
+        }
+    }
+}
+
 impl Allowed {
     /// Whether a token of the issuer may use it.
     #[must_use]

@@ -92,11 +92,11 @@ impl Config {
                 fix: fix.into(),
             }]
         })?;
-        let findings = Findings::default();
+        let findings = Findings::of(text);
         fill_in(&mut root, &Path::default(), outside, &findings);
         let file = File::read(&root, outside, &findings);
         let config = resolve::config(&file, overrides, outside, &findings);
-        let (problems, notes) = findings.into_parts(text);
+        let (problems, notes) = findings.into_parts();
         match config {
             Some(config) if problems.is_empty() => Ok((config, notes)),
             _ => Err(problems),

@@ -251,7 +251,7 @@ impl Reader<'_> {
     fn base(&self, text: &Placed<String>) -> Option<String> {
         let url = self.resolver.url(text, "write the URL of your identity provider")?;
         if !url.tls && !url.is_loopback() {
-            let found = format!("{} is http, on another machine", quote(&text.value));
+            let found = format!("{} is http, on another machine", text.shown());
             self.findings.problem(&text.path, found, "write its https:// URL (RFC 6749 section 3.2)");
         }
         Some(text.value.trim_end_matches('/').to_owned())
@@ -292,7 +292,7 @@ impl Reader<'_> {
             let url = format!("{base}{to}");
             let plain = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}#?".contains(&b);
             if !to.bytes().all(plain) {
-                self.findings.problem(&from.path, format!("{} is no path", quote(to)), "write a plain path");
+                self.findings.problem(&from.path, "what it is mapped to is no path", "write a plain path");
             }
             match from.as_str() {
                 AUTHORIZE => mapped.authorize = Some(url),

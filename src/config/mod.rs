@@ -13,6 +13,7 @@ pub mod file;
 pub mod login;
 pub mod tree;
 mod algorithm;
+mod claims;
 mod issuers;
 mod load;
 mod problem;
@@ -27,10 +28,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::scope::{Scope, ScopeSet};
+use crate::client::Network;
 use crate::log;
 use crate::secret::Secret;
 
 pub use algorithm::{Algorithm, Allowed};
+pub use claims::{ClaimNames, SHAPES, Shape};
 pub use load::{Outside, Overrides};
 pub use problem::{LoadError, Note, NoteKind, Problem};
 pub use section::Placed;
@@ -58,6 +61,10 @@ pub struct Config {
     pub cors: Cors,
     /// Authorities accepted in `Host` besides those of [`Config::public`] and the listener, lower case, `host[:port]`.
     pub allowed_hosts: Vec<String>,
+    /// Proxies in front of us whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether an event stream goes on when the token that opened it has expired.
+    pub streams_outlive_token: bool,
     /// Clock skew that is forgiven, in seconds.
     pub leeway_seconds: i64,
     /// How tokens of `typ` other than `at+jwt` are judged.
@@ -195,10 +202,58 @@ pub struct Issuer {
     pub metadata_url: Option<String>,
     /// Where its keys are; found by discovery when absent.
     pub jwks_uri: Option<String>,
-    /// Values of `aud` that mean us. At least one.
+    /// Values of its audience claim that mean us. At least one.
     pub audiences: Vec<String>,
     /// Algorithms its tokens may use.
     pub algorithms: Allowed,
+    /// Where things stand in its tokens.
+    pub claims: ClaimNames,
+    /// Claims that its tokens must have, each with the values that are accepted.
+    pub required_claims: Vec<(String, Vec<String>)>,
+    /// How it is asked about opaque tokens, if it can be.
+    pub introspection: Option<Introspection>,
+    /// Where the configuration says so.
+    pub written: Written,
+}
+
+/// How an issuer is asked about opaque tokens (RFC 7662).
+#[derive(Clone, Debug)]
+pub struct Introspection {
+    /// Where; found by discovery when absent.
+    pub endpoint: Option<String>,
+    /// As whom.
+    pub client_id: String,
+    /// With what secret.
+    pub client_secret: Secret,
+    /// How the secret is sent.
+    pub method: ClientAuth,
+    /// How long an answer is remembered at most, in seconds.
+    pub cache_seconds: i64,
+}
+
+/// How a client shows that it is the client (RFC 6749 section 2.3.1).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ClientAuth {
+    /// `client_secret_basic`: in the `Authorization` field.
+    #[default]
+    Basic,
+    /// `client_secret_post`: in the form.
+    Post,
+}
+
+/// Which keys of the configuration say who is trusted, each with its line, for messages about tokens that are not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Written {
+    /// Who issues.
+    pub issuer: Box<str>,
+    /// For whom.
+    pub audience: Box<str>,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self { issuer: "issuer".into(), audience: "audience".into() }
+    }
 }
 
 /// How `typ` in a token's header is judged (RFC 9068 section 4; requirements section 5.6).
@@ -283,6 +338,10 @@ pub struct Limits {
     pub connections_per_address: Option<usize>,
     /// Open event streams.
     pub streams: usize,
+    /// Open event streams of one principal; `None` is three quarters of all.
+    pub streams_per_principal: Option<usize>,
+    /// Tokens that do not hold, from one address in a minute, before it is answered 429; 0 is no limit.
+    pub auth_failures_per_minute: u32,
     /// Worker threads; `None` derives it from the processors.
     pub workers: Option<usize>,
     /// A whole request head, from first byte to last.
@@ -307,6 +366,8 @@ impl Default for Limits {
             connections: None,
             connections_per_address: None,
             streams: l::STREAMS_MAX,
+            streams_per_principal: None,
+            auth_failures_per_minute: l::AUTH_FAILURES_PER_MINUTE,
             workers: None,
             head_time: l::HEAD_TIME_MAX,
             body_time: l::BODY_TIME_MAX,

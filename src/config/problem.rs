@@ -2,7 +2,8 @@
 //!
 //! A [`Problem`] names the line, the key, what was found there and what to write instead, so that nobody needs this
 //! source. A [`Note`] says what the program had to guess or what it should be watched for, and which line settles it.
-//! Neither ever holds a secret or a value from the environment.
+//! Neither ever holds a secret. A problem shows what stands in the file and no value from the environment; a note may
+//! show what was made of one, such as the issuer whose tokens are accepted.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -163,6 +164,8 @@ impl Error for LoadError {
 /// Collects what is found while the tree is read; places become lines at the end.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
+    /// The text of the file.
+    text: String,
     problems: RefCell<Vec<(Path, String, String)>>,
     /// Problems beyond [`CONFIG_PLACES_MAX`], which are only counted.
     untold: Cell<usize>,
@@ -170,6 +173,18 @@ pub(super) struct Findings {
 }
 
 impl Findings {
+    pub(super) fn of(text: &str) -> Self {
+        Self { text: text.to_owned(), ..Self::default() }
+    }
+
+    /// A key with its line, for messages that come when the file is long closed.
+    pub(super) fn place(&self, at: &Path) -> String {
+        match tree::line_of(&self.text, at) {
+            Some(line) => format!("{at} (line {line})"),
+            None => at.to_string(),
+        }
+    }
+
     pub(super) fn problem(&self, at: &Path, found: impl Into<String>, fix: impl Into<String>) {
         if self.is_full() {
             self.untold.set(self.untold.get() + 1);
@@ -208,7 +223,8 @@ impl Findings {
     }
 
     /// The problems in the order of the file, and all notes. Only the first [`CONFIG_PLACES_MAX`] of each get a line.
-    pub(super) fn into_parts(self, text: &str) -> (Vec<Problem>, Vec<Note>) {
+    pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<Note>) {
+        let text = self.text.as_str();
         let problems = self.problems.into_inner().into_iter();
         let mut problems: Vec<_> = problems
             .map(|(path, found, fix)| {

@@ -15,6 +15,7 @@ use super::url::{Url, UrlFault, split_authority, unix_base};
 use super::{BaseUrl, Config, Cors, Limits, Mcp20250326, Paths, PublicUrl, ScopeRules, Upstream};
 use super::{login, scopes, trust};
 use crate::auth::scope::{Scope, ScopeSet};
+use crate::client::{Network, NoNetwork};
 use crate::limits as l;
 use crate::log;
 
@@ -46,7 +47,7 @@ pub(super) fn config(
     };
     let (cors, allowed_hosts, limits) = (resolver.cors(), resolver.allowed_hosts(), resolver.limits());
     let (session_key, ca_file) = (resolver.session_key(), resolver.ca_file());
-    let mcp_2025_03_26 = resolver.mcp_2025_03_26();
+    let (mcp_2025_03_26, trusted_proxies) = (resolver.mcp_2025_03_26(), resolver.trusted_proxies());
     resolver.without_effect();
     let trust = trust?;
     Some(Config {
@@ -57,6 +58,8 @@ pub(super) fn config(
         scopes: scopes.0,
         cors,
         allowed_hosts,
+        trusted_proxies,
+        streams_outlive_token: file.streams_outlive_token,
         leeway_seconds: file
             .leeway_seconds
             .as_ref()
@@ -109,7 +112,7 @@ impl Resolver<'_> {
             if let Some(why) = path_fault(text) {
                 self.findings.problem(
                     &text.path,
-                    format!("{} {why}", quote(&text.value)),
+                    format!("{} {why}", text.shown()),
                     format!("write a plain path, such as {default}"),
                 );
             }
@@ -130,8 +133,9 @@ impl Resolver<'_> {
             let same = placed.iter().take(n).find(|(other, _, _)| bare(other) == bare(one));
             if let Some((_, other_at, other)) = same {
                 let at = at.as_ref().or(other_at.as_ref());
+                let shown = at.map_or_else(|| quote(one), Placed::shown);
                 let at = at.map_or_else(|| self.top.key("paths"), |text| text.path.clone());
-                let found = format!("{key} and {other} are both {}", quote(one));
+                let found = format!("{key} and {other} are both {shown}");
                 self.findings.problem(&at, found, "give each endpoint a path of its own");
             }
         }
@@ -150,7 +154,7 @@ impl Resolver<'_> {
             Err(_) => {
                 let fix = "write an IP address: 127.0.0.1 for this machine alone, 0.0.0.0 or :: for all \
                            interfaces; the port goes into listen_port";
-                self.findings.problem(&text.path, format!("{} is no address", quote(&text.value)), fix);
+                self.findings.problem(&text.path, format!("{} is no address", text.shown()), fix);
                 return None;
             }
         };
@@ -265,7 +269,7 @@ impl Resolver<'_> {
             Some(Ok(base)) => Some(base),
             Some(Err(why)) => {
                 let fix = "write unix:/run/server.sock, or unix:/run/server.sock:/path for a path below it";
-                self.findings.problem(&text.path, format!("{}: {why}", quote(&text.value)), fix);
+                self.findings.problem(&text.path, format!("{}: {why}", text.shown()), fix);
                 None
             }
         }
@@ -289,12 +293,12 @@ impl Resolver<'_> {
         let read = written.map(|node| scopes::read(&node.value, &node.path, paths, self.findings));
         let read = read.unwrap_or_default();
         let set = |words: &[Placed<String>]| -> ScopeSet {
-            ScopeSet(words.iter().filter_map(|word| scopes::scope(word, &word.path, self.findings)).collect())
+            ScopeSet(words.iter().filter_map(|word| scopes::scope(word, self.findings)).collect())
         };
         let always = self.file.required_scopes.as_ref().map(|words| set(words)).unwrap_or_default();
         let mut implies: Vec<(Scope, Scope)> = Vec::new();
         for (broader, narrower) in &self.file.scope_hierarchy {
-            let Some(broad) = scopes::scope(broader, &broader.path, self.findings) else { continue };
+            let Some(broad) = scopes::scope(broader, self.findings) else { continue };
             implies.extend(set(narrower).0.into_iter().map(|narrow| (broad.clone(), narrow)));
         }
         let mut published = read.mentioned;
@@ -312,7 +316,7 @@ impl Resolver<'_> {
                 Ok(origin) if !origins.contains(&origin) => origins.push(origin),
                 Ok(_) => {}
                 Err(fix) => {
-                    self.findings.problem(&text.path, format!("{} is no origin", quote(&text.value)), fix);
+                    self.findings.problem(&text.path, format!("{} is no origin", text.shown()), fix);
                 }
             }
         }
@@ -341,7 +345,7 @@ impl Resolver<'_> {
             let fits = |text: &&Placed<String>| {
                 let fits = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
                 if !fits {
-                    let found = format!("{} is no {what}", quote(&text.value));
+                    let found = format!("{} is no {what}", text.shown());
                     self.findings.problem(
                         &text.path,
                         found,
@@ -373,11 +377,25 @@ impl Resolver<'_> {
                 }
                 Err(_) => {
                     let fix = "write host or host:port, as the Host header has it, without scheme and path";
-                    self.findings.problem(&text.path, format!("{} is no host", quote(&text.value)), fix);
+                    self.findings.problem(&text.path, format!("{} is no host", text.shown()), fix);
                 }
             }
         }
         hosts
+    }
+
+    fn trusted_proxies(&self) -> Vec<Network> {
+        let mut networks = Vec::new();
+        for text in &self.file.trusted_proxies {
+            match text.parse() {
+                Ok(network) => networks.push(network),
+                Err(NoNetwork) => {
+                    let fix = "write an address, or a network such as 10.0.0.0/8 with nothing set behind its prefix";
+                    self.findings.problem(&text.path, format!("{} is no network", quote(&text.value)), fix);
+                }
+            }
+        }
+        networks
     }
 
     fn mcp_2025_03_26(&self) -> Mcp20250326 {
@@ -406,8 +424,8 @@ impl Resolver<'_> {
         let text = self.file.ca_file.as_ref()?;
         let found = match (self.outside.read_file)(FilePath::new(text.as_str())) {
             Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => None,
-            Ok(_) => Some(format!("{} holds no certificate", quote(&text.value))),
-            Err(error) => Some(format!("{} cannot be read ({error})", quote(&text.value))),
+            Ok(_) => Some(format!("{} holds no certificate", text.shown())),
+            Err(error) => Some(format!("{} cannot be read ({error})", text.shown())),
         };
         if let Some(found) = found {
             self.findings.problem(&text.path, found, "name a PEM file with CERTIFICATE blocks");
@@ -434,6 +452,12 @@ impl Resolver<'_> {
             connections: all,
             connections_per_address: each,
             streams: count(&written.streams).unwrap_or(plain.streams),
+            streams_per_principal: count(&written.streams_per_principal),
+            auth_failures_per_minute: written
+                .auth_failures_per_minute
+                .as_ref()
+                .and_then(|number| u32::try_from(number.value).ok())
+                .unwrap_or(plain.auth_failures_per_minute),
             workers: count(&written.workers),
             head_time: time(&written.head_seconds, plain.head_time),
             body_time: time(&written.body_seconds, plain.body_time),
@@ -485,7 +509,7 @@ impl Resolver<'_> {
         let found = match fault {
             UrlFault::UserInfo => fault.to_string(),
             _ if text.value.contains('@') => fault.to_string(),
-            _ => format!("{} is no URL that can be used here: {fault}", quote(&text.value)),
+            _ => format!("{} is no URL that can be used here: {fault}", text.shown()),
         };
         self.findings.problem(&text.path, found, format!("{fix}, such as https://mcp.example.com"));
     }

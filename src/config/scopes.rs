@@ -13,7 +13,7 @@
 //! A rule that no call could ever match is a hole that looks like a fence, so such rules are told to the operator.
 
 use super::problem::Findings;
-use super::section::{nearest, quote, show};
+use super::section::{Placed, nearest, quote, show, split};
 use super::tree::{Node, Path};
 use super::{Paths, RuleSubject, ScopeRule};
 use crate::auth::scope::{Scope, ScopeSet};
@@ -75,15 +75,15 @@ pub(super) fn read(node: &Node, path: &Path, served: &Paths, findings: &Findings
 }
 
 /// One scope, or a problem.
-pub(super) fn scope(word: &str, path: &Path, findings: &Findings) -> Option<Scope> {
+pub(super) fn scope(word: &Placed<String>, findings: &Findings) -> Option<Scope> {
     let scope = Scope::new(word);
     if scope.is_none() {
         let fix = "use printable ASCII without quotes and backslashes (RFC 6749 section 3.3)";
-        findings.problem(path, format!("{} is no scope", quote(word)), fix);
+        findings.problem(&word.path, format!("{} is no scope", word.shown()), fix);
     } else if word.contains(',') {
         findings.warn(
-            path,
-            format!("{} is taken as one scope, the comma is part of its name", quote(word)),
+            &word.path,
+            format!("{} is taken as one scope, the comma is part of its name", word.shown()),
             "put spaces between scopes, or write a list",
         );
     }
@@ -167,10 +167,12 @@ impl Reader<'_> {
                 self.findings.problem(path, "no scope here", "write a scope, or take the line out");
             }
             Node::Text(text) => {
-                let words = text.value.split_ascii_whitespace();
-                set.0.extend(words.filter_map(|word| scope(word, path, self.findings)));
+                let words = split(&Placed::of(text.value.clone(), node, path.clone()));
+                set.0.extend(words.iter().filter_map(|word| scope(word, self.findings)));
             }
-            Node::Int(value) => set.0.extend(scope(&value.to_string(), path, self.findings)),
+            Node::Int(value) => {
+                set.0.extend(scope(&Placed::new(value.to_string(), path.clone()), self.findings))
+            }
             // An empty entry of a list or an item without a value: somebody meant to require something.
             other => {
                 let fix = "write a scope, in quotes if in doubt";
@@ -240,7 +242,7 @@ mod tests {
     use crate::config::tree;
 
     fn rules(text: &str) -> (String, Vec<String>, usize, usize) {
-        let findings = Findings::default();
+        let findings = Findings::of(text);
         let served =
             Paths { streamable_http: "/mcp".into(), sse: "/sse".into(), messages: "/messages/".into() };
         let scopes = read(&tree::parse(text).expect("YAML"), &Path::default(), &served, &findings);
@@ -254,7 +256,7 @@ mod tests {
             format!("{subject}: {}", rule.needed)
         });
         let (shown, mentioned) = (shown.collect(), scopes.mentioned.to_string());
-        let (problems, notes) = findings.into_parts(text);
+        let (problems, notes) = findings.into_parts();
         (mentioned, shown, problems.len(), notes.len())
     }
 

@@ -18,6 +18,8 @@ pub struct Placed<T> {
     pub value: T,
     /// Its place.
     pub path: Path,
+    /// How it was written, where the environment filled it in.
+    raw: Option<Box<str>>,
 }
 
 impl<T> Deref for Placed<T> {
@@ -30,7 +32,23 @@ impl<T> Deref for Placed<T> {
 
 impl<T> Placed<T> {
     pub(super) fn new(value: T, path: Path) -> Self {
-        Self { value, path }
+        Self { value, path, raw: None }
+    }
+}
+
+impl Placed<String> {
+    /// `value`, which was made of `node`.
+    pub(super) fn of(value: String, node: &Node, path: Path) -> Self {
+        let raw = match node {
+            Node::Text(text) if text.is_filled_in() => Some(text.raw.as_str().into()),
+            _ => None,
+        };
+        Self { value, path, raw }
+    }
+
+    /// How it is told to the operator: as it was written, never with what the environment gave.
+    pub(super) fn shown(&self) -> String {
+        quote(self.raw.as_deref().unwrap_or(&self.value))
     }
 }
 
@@ -102,7 +120,7 @@ impl<'a> Section<'a> {
     pub(super) fn text(&mut self, key: &str) -> Option<Placed<String>> {
         let (node, path) = self.node(key)?;
         let text = self.scalar(node, &path, "text")?;
-        Some(Placed::new(text, path))
+        Some(Placed::of(text, node, path))
     }
 
     /// A word out of a list of words.
@@ -168,7 +186,7 @@ impl<'a> Section<'a> {
     pub(super) fn texts(&self, node: &Node, path: &Path) -> Vec<Placed<String>> {
         let one = |node: &Node, path: Path| {
             let text = self.scalar(node, &path, "text or a list of texts")?;
-            Some(Placed::new(text, path))
+            Some(Placed::of(text, node, path))
         };
         match node {
             Node::List(nodes) => {
@@ -327,7 +345,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// The parts of a text between its spaces, each at the place of the whole.
 pub(super) fn split(text: &Placed<String>) -> Vec<Placed<String>> {
-    let part = |part: &str| Placed::new(part.to_owned(), text.path.clone());
+    let part = |part: &str| Placed { value: part.to_owned(), path: text.path.clone(), raw: text.raw.clone() };
     text.value.split_ascii_whitespace().map(part).collect()
 }
 

@@ -5,13 +5,15 @@
 //! Whatever is not said in so many words is a guess, and each guess becomes a note that names the settling line.
 
 use super::file::{File, Metadata, Mode, Provider as Section};
+use super::issuers;
 use super::problem::Findings;
 use super::resolve::Resolver;
 use super::section::{Placed, quote};
 use super::tree::Path;
 use super::url::{Url, UrlFault};
-use super::{Issuer, Paths, PublicUrl, Resource};
+use super::{Allowed, Introspection, Issuer, Paths, PublicUrl, Resource, Written};
 use crate::auth::scope::ScopeSet;
+use crate::limits::INTROSPECTION_SECONDS_MAX;
 
 /// Where Asgardeo's organisations live.
 const ASGARDEO: &str = "https://api.asgardeo.io/t/";
@@ -158,7 +160,7 @@ pub(super) fn organisation_base(resolver: &Resolver<'_>, section: &Section) -> O
     let org = section.org_name.as_ref()?;
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     if !is_placeholder(org) && !org.bytes().all(fits) {
-        let found = format!("{} is no name of an organisation", quote(&org.value));
+        let found = format!("{} is no name of an organisation", org.shown());
         let fix = "write it as it stands in https://api.asgardeo.io/t/NAME";
         resolver.findings.problem_once(&org.path, found, fix);
     }
@@ -260,7 +262,14 @@ impl Truster<'_> {
 
     /// At least one, unless a problem was told or the file says nothing at all.
     fn issuers(&self, servers: &[Placed<String>], audiences: &[String]) -> Vec<Issuer> {
-        let issuer = |issuer: &str, jwks_uri: Option<String>| Issuer {
+        let key = self.resolver.top.key("protected_resource_metadata").key("audience");
+        let audience_at = metadata(self.file, self.findings, "audience", |m| &m.audience)
+            .map_or(key, |list| list.path.clone());
+        let issuer = |issuer: &str, at: &Path, jwks_uri: Option<String>| Issuer {
+            written: Written {
+                issuer: self.findings.place(at).into(),
+                audience: self.findings.place(&audience_at).into(),
+            },
             issuer: issuer.to_owned(),
             jwks_uri,
             audiences: audiences.to_vec(),
@@ -275,13 +284,28 @@ impl Truster<'_> {
             for entry in &list.value {
                 self.issuer_url(&entry.issuer);
                 let jwks_uri = entry.jwks_uri.as_ref().map(|text| self.key_url(text));
-                let mut found = issuer(&entry.issuer, jwks_uri);
+                let mut found = issuer(&entry.issuer, &entry.issuer.path, jwks_uri);
                 found.metadata_url = entry.metadata_url.as_ref().map(|text| self.key_url(text));
                 if let Some(own) = entry.audience.as_ref().filter(|list| !list.value.is_empty()) {
                     found.audiences = own.value.iter().map(|text| text.value.clone()).collect();
+                    found.written.audience = self.findings.place(&own.path).into();
                 }
                 if let Some(own) = &entry.algorithms {
                     found.algorithms = own.clone();
+                } else if self.file.algorithms.is_none() {
+                    found.algorithms = Allowed::Listed(vec![entry.provider.algorithm]);
+                }
+                found.claims = entry.claims(self.findings);
+                found.required_claims = entry.required();
+                found.introspection = entry.introspection.as_ref().and_then(|one| self.introspection(one));
+                if found.introspection.is_some() && issuers.iter().any(|other| other.introspection.is_some())
+                {
+                    let at = entry.introspection.as_ref().map_or(&entry.issuer.path, |one| &one.path);
+                    self.findings.problem(
+                        at,
+                        "another issuer has introspection too, and an opaque token does not say whose it is",
+                        "keep it for one issuer, and have the others issue JWT access tokens",
+                    );
                 }
                 if issuers.iter().any(|other| other.issuer == found.issuer) {
                     self.findings.problem(
@@ -299,21 +323,21 @@ impl Truster<'_> {
         }
         if let Some(one) = &self.file.issuer {
             self.issuer_url(one);
-            return vec![issuer(one, self.keys_of(one, true))];
+            return vec![issuer(one, &one.path, self.keys_of(one, true))];
         }
         if !servers.is_empty() {
             let mut issuers = Vec::new();
             for text in servers {
                 self.issuer_url(text);
                 let keys = self.keys_of(text, servers.len() == 1);
-                issuers.push(issuer(text, keys.clone()));
+                issuers.push(issuer(text, &text.path, keys.clone()));
                 // The original's files name the organisation; its tokens name the endpoint below it.
                 if let Some(base) = self.organisation_of(text) {
                     let real = format!("{base}{ASGARDEO_ISSUER_PATH}");
                     let keys = keys.or_else(|| Some(format!("{base}{ASGARDEO_JWKS_PATH}")));
                     let note = format!("Asgardeo's tokens say {real}, which is accepted as well");
                     self.findings.guess(&text.path, note, format!("write issuer: {real}"));
-                    issuers.push(issuer(&real, keys));
+                    issuers.push(issuer(&real, &text.path, keys));
                 }
             }
             return issuers;
@@ -323,7 +347,7 @@ impl Truster<'_> {
             let text = format!("not given; {} is taken from {}", quote(&one.value), one.path);
             let hint = format!("write issuer: {}", one.value);
             self.findings.guess(&self.resolver.top.key("issuer"), text, hint);
-            return vec![issuer(one, self.keys_of(one, true))];
+            return vec![issuer(one, &one.path, self.keys_of(one, true))];
         }
         let Some(org) = self.organisation() else { return Vec::new() };
         let base = &org.value;
@@ -332,7 +356,28 @@ impl Truster<'_> {
         let text = format!("the issuer is {}", quote(&real));
         self.findings.guess(&org.path, text, format!("write issuer: {real}"));
         let keys = self.keys_of(&Placed::new(real.clone(), org.path.clone()), true);
-        vec![issuer(&real, keys.or_else(|| Some(format!("{base}{ASGARDEO_JWKS_PATH}"))))]
+        vec![issuer(&real, &org.path, keys.or_else(|| Some(format!("{base}{ASGARDEO_JWKS_PATH}"))))]
+    }
+
+    /// Complete, or told what is missing.
+    fn introspection(&self, written: &Placed<issuers::Introspection>) -> Option<Introspection> {
+        let missing = |key: &str, fix: &str| self.findings.problem(&written.path.key(key), "missing", fix);
+        if written.client_id.is_none() {
+            missing("client_id", "write the client as which this proxy is known to the issuer");
+        }
+        if written.client_secret.is_none() {
+            missing("client_secret", "write it, or client_secret_file with the name of a file that holds it");
+        }
+        Some(Introspection {
+            endpoint: written.endpoint.as_ref().map(|text| self.key_url(text)),
+            client_id: written.client_id.as_ref()?.value.clone(),
+            client_secret: written.client_secret.as_ref()?.value.clone(),
+            method: written.auth_method,
+            cache_seconds: written
+                .cache_seconds
+                .as_ref()
+                .map_or(INTROSPECTION_SECONDS_MAX, |seconds| i64::try_from(seconds.value).unwrap_or(0)),
+        })
     }
 
     /// The issuer in a hand-written answer to a metadata request.
@@ -388,10 +433,17 @@ impl Truster<'_> {
         if self.placeholder(text, "the issuer of your identity provider") {
             return;
         }
+        if text.contains(['{', '*']) {
+            let found =
+                format!("{} stands for many issuers, and each one is trusted by its name", text.shown());
+            let fix = "write issuers, a list with an entry for each tenant that is trusted";
+            self.findings.problem(&text.path, found, fix);
+            return;
+        }
         match Url::parse(text) {
             Ok(url) if url.tls || url.is_loopback() => {}
             Ok(_) => {
-                let found = format!("{} is http, on another machine", quote(&text.value));
+                let found = format!("{} is http, on another machine", text.shown());
                 self.findings.problem(&text.path, found, "write its https:// URL (RFC 8414 section 2)");
             }
             Err(fault) => {
@@ -407,13 +459,17 @@ impl Truster<'_> {
         match Url::parse(bare) {
             Ok(url) if url.tls || url.is_loopback() => {}
             Ok(_) => {
-                let found = format!("{} is http, on another machine", quote(&text.value));
+                let found = format!("{} is http, on another machine", text.shown());
                 self.findings.problem_once(&text.path, found, "write an https:// URL");
             }
             Err(UrlFault::Path) if is_placeholder(text) => {}
             Err(fault) => {
-                let found = format!("this is no URL of a key set: {fault}");
-                self.findings.problem_once(&text.path, found, "write the jwks_uri of your identity provider");
+                let found = format!("{} is not asked for anything: {fault}", text.shown());
+                self.findings.problem_once(
+                    &text.path,
+                    found,
+                    "write the https:// URL of your identity provider",
+                );
             }
         }
         text.value.clone()
@@ -431,8 +487,8 @@ impl Truster<'_> {
                     format!("tokens in the {} are not accepted, so this is not published", text.value),
                     "keep header alone",
                 ),
-                other => {
-                    let found = format!("{} is no method", quote(other));
+                _ => {
+                    let found = format!("{} is no method", text.shown());
                     self.findings.problem(&text.path, found, "write header");
                 }
             }
@@ -456,7 +512,7 @@ impl Truster<'_> {
     /// Whether a text is still what documentation has in its place; then it is told.
     fn placeholder(&self, text: &Placed<String>, what: &str) -> bool {
         if is_placeholder(text) {
-            let found = format!("{} is a placeholder, so no token will be accepted", quote(&text.value));
+            let found = format!("{} is a placeholder, so no token will be accepted", text.shown());
             self.findings.warn(&text.path, found, format!("write {what}"));
         }
         is_placeholder(text)

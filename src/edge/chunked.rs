@@ -26,12 +26,15 @@ pub struct Step {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Size,
+    /// White space behind a size, which some senders pad with.
+    Padding,
     Extension,
     SizeLf,
     Data,
     DataCr,
     DataLf,
     LineStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     EndLf,
@@ -54,11 +57,17 @@ impl Default for Chunked {
 }
 
 impl Chunked {
+    /// Bytes of data that the chunk at hand still announces.
+    #[must_use]
+    pub fn announced(&self) -> u64 {
+        self.size
+    }
+
     /// Reads on, up to the end of the next piece of data, of the body, or of `input`.
     ///
     /// # Errors
     /// Anything but CRLF line ends, a size that is not 1 to 16 hexadecimal digits, data that does not end where its
-    /// size says, or too long an extension or trailer.
+    /// size says, a trailer that is no field line, or too long an extension or trailer.
     pub fn step(&mut self, input: &[u8]) -> Result<Step, BadChunk> {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
@@ -73,11 +82,22 @@ impl Chunked {
                     None => {
                         self.state = match byte {
                             b'\r' => State::SizeLf,
-                            b';' | b' ' | b'\t' => State::Extension,
+                            b';' => State::Extension,
+                            b' ' | b'\t' => State::Padding,
                             _ => return Err(BadChunk("chunk size is not hexadecimal")),
                         }
                     }
                 },
+                State::Padding => {
+                    self.side += 1;
+                    self.state = match byte {
+                        b'\r' => State::SizeLf,
+                        b';' => State::Extension,
+                        _ if self.side > SIDE_BYTES_MAX => return Err(BadChunk("chunk extension too long")),
+                        b' ' | b'\t' => State::Padding,
+                        _ => return Err(BadChunk("chunk size is not hexadecimal")),
+                    }
+                }
                 State::Extension => {
                     self.side += 1;
                     self.state = match byte {
@@ -110,7 +130,16 @@ impl Chunked {
                     self.state = State::Size;
                 }
                 State::LineStart if byte == b'\r' => self.state = State::EndLf,
-                State::LineStart | State::Trailer => {
+                State::LineStart | State::TrailerName => {
+                    self.side += 1;
+                    self.state = match byte {
+                        _ if self.side > SIDE_BYTES_MAX => return Err(BadChunk("trailer too long")),
+                        b':' if self.state == State::TrailerName => State::Trailer,
+                        _ if is_token(byte) => State::TrailerName,
+                        _ => return Err(BadChunk("a trailer is no header field")),
+                    }
+                }
+                State::Trailer => {
                     self.side += 1;
                     self.state = match byte {
                         b'\r' => State::TrailerLf,
@@ -134,6 +163,11 @@ impl Chunked {
         }
         Ok(Step { used: at, data: 0..0, done: self.state == State::Done })
     }
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn expect(byte: u8, wanted: u8) -> Result<(), BadChunk> {
@@ -184,6 +218,11 @@ mod tests {
             b"0\r\nA: b\n\r\n",
             b"0\r\n\rX",
             b"-1\r\n",
+            b"4 4\r\nabcd\r\n0\r\n\r\n",
+            b"0\r\n folded\r\n\r\n",
+            b"0\r\n: nameless\r\n\r\n",
+            b"0\r\nGET / HTTP/1.1\r\n\r\n",
+            b"0\r\nName : b\r\n\r\n",
             b"4\r\rabcd",
         ] {
             assert!(decode(raw, raw.len()).is_err(), "{:?}", String::from_utf8_lossy(raw));

@@ -137,6 +137,7 @@ pub struct Incoming {
     buf: Vec<u8>,
     filled: usize,
     scanned: usize,
+    blank_line_skipped: bool,
     head_len: usize,
     method: Method,
     target: (usize, usize),
@@ -157,6 +158,7 @@ impl Default for Incoming {
             buf: Vec::new(),
             filled: 0,
             scanned: 0,
+            blank_line_skipped: false,
             head_len: 0,
             method: Method::Get,
             target: (0, 0),
@@ -190,7 +192,7 @@ impl Incoming {
         if !incoming.read_head(body_max)? || !incoming.read_body(body_max)? {
             return Ok(None);
         }
-        let used = incoming.raw;
+        let used = bytes.len() - (incoming.filled - incoming.raw);
         Ok(Some((incoming, used)))
     }
 
@@ -295,6 +297,7 @@ impl Incoming {
 
     fn reset(&mut self) {
         self.scanned = 0;
+        self.blank_line_skipped = false;
         self.head_len = 0;
         self.spans.clear();
         self.framing = Framing::None;
@@ -333,6 +336,12 @@ impl Incoming {
         }
     }
 
+    /// Gives back what nothing was read into, for a request that waits for its rest.
+    pub(crate) fn shrink_to_held(&mut self) {
+        self.buf.truncate(self.filled);
+        self.buf.shrink_to_fit();
+    }
+
     /// Copies bytes in, as if they had been read.
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         self.buf.truncate(self.filled);
@@ -362,19 +371,16 @@ impl Incoming {
         if self.head_len > 0 {
             return Ok(true);
         }
-        if self.scanned == 0 {
-            self.skip_blank_line();
+        if self.scanned == 0 && !self.skip_blank_line() {
+            return Ok(false);
         }
         let Some(head_len) = self.find_head_end()? else {
             if self.filled > HEAD_BYTES_MAX {
-                let line_ends = self.bytes((0, self.filled)).contains(&b'\n');
+                let line_ends = self.bytes((0, HEAD_BYTES_MAX)).contains(&b'\n');
                 return Err(if line_ends { Fault::HeadTooLarge } else { Fault::TargetTooLong });
             }
             return Ok(false);
         };
-        if head_len > HEAD_BYTES_MAX {
-            return Err(Fault::HeadTooLarge);
-        }
         self.split_head(head_len)?;
         self.check_target()?;
         self.check_fields(body_max)?;
@@ -385,32 +391,40 @@ impl Incoming {
         Ok(true)
     }
 
-    /// RFC 9112 section 2.2: an empty line before the request line is not held against a client. One is enough.
-    fn skip_blank_line(&mut self) {
-        if self.bytes((0, self.filled)).starts_with(b"\r\n") {
-            self.buf.copy_within(2..self.filled, 0);
-            self.filled -= 2;
+    /// RFC 9112 section 2.2: an empty line before the request line is not held against a client. One is enough, however
+    /// it arrives. `false` while a CR waits for its LF.
+    fn skip_blank_line(&mut self) -> bool {
+        match self.bytes((0, self.filled)) {
+            [b'\r'] if !self.blank_line_skipped => return false,
+            [b'\r', b'\n', ..] if !self.blank_line_skipped => {
+                self.buf.copy_within(2..self.filled, 0);
+                self.filled -= 2;
+                self.blank_line_skipped = true;
+            }
+            _ => {}
         }
+        true
     }
 
     /// The place behind the empty line that ends the head. A line that ends in LF alone is refused as soon as it is
-    /// seen: what stands behind it would be a header to one reader and part of a value to another.
+    /// seen: what stands behind it would be a header to one reader and part of a value to another. Nothing beyond
+    /// [`HEAD_BYTES_MAX`] is looked at, so that the verdict does not depend on how much one read brought.
     fn find_head_end(&mut self) -> Result<Option<usize>, Fault> {
-        if matches!(self.buf.first(), Some(first) if self.filled > 0 && !first.is_ascii_uppercase() && *first != b'\r')
-        {
+        let seen = self.filled.min(HEAD_BYTES_MAX);
+        if matches!(self.buf.first(), Some(first) if seen > 0 && !first.is_ascii_uppercase()) {
             return Err(Fault::Malformed("the request does not begin with a method"));
         }
-        let unseen = self.buf.get(self.scanned..self.filled).unwrap_or_default();
+        let unseen = self.buf.get(self.scanned..seen).unwrap_or_default();
         for at in memchr::memchr_iter(b'\n', unseen).map(|at| at + self.scanned) {
             let before = self.buf.get(..at).unwrap_or_default();
             if !before.ends_with(b"\r") {
                 return Err(Fault::Malformed("a line ends in LF without CR"));
             }
-            if before.ends_with(b"\r\n\r") || before == b"\r" {
+            if before.ends_with(b"\r\n\r") {
                 return Ok(Some(at + 1));
             }
         }
-        self.scanned = self.filled;
+        self.scanned = seen;
         Ok(None)
     }
 
@@ -475,8 +489,7 @@ impl Incoming {
             let (name, value) = (self.text(span.name), self.bytes(span.value));
             if header::same(name, header::HOST) {
                 hosts += 1;
-                let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(b);
-                if value.is_empty() || !value.iter().all(fits) {
+                if !is_authority(value) {
                     return Err(Fault::Malformed("Host is not an authority"));
                 }
             } else if header::same(name, header::CONTENT_LENGTH) {
@@ -541,7 +554,8 @@ impl Incoming {
                     let unread = self.buf.get(self.raw..self.filled).unwrap_or_default();
                     let step = chunked.step(unread).map_err(|bad| Fault::Malformed(bad.0))?;
                     let (from, to) = (self.raw + step.data.start, self.raw + step.data.end);
-                    if self.body_end - self.head_len + step.data.len() > body_max {
+                    let data = (self.body_end - self.head_len + step.data.len()) as u64;
+                    if data.saturating_add(chunked.announced()) > body_max as u64 {
                         return Err(Fault::BodyTooLarge);
                     }
                     self.buf.copy_within(from..to, self.body_end);
@@ -560,6 +574,24 @@ impl Incoming {
         }
         Ok(self.body_done)
     }
+}
+
+/// RFC 9112 section 3.2, RFC 3986 section 3.2: a host and perhaps a port. An empty one is for targets that have no
+/// authority, of which none is served here; a name that needs percent-encoding is no host's.
+fn is_authority(value: &[u8]) -> bool {
+    let (host_fits, port) = if let Some(literal) = value.strip_prefix(b"[") {
+        let Some(end) = memchr::memchr(b']', literal) else { return false };
+        let (address, port) = literal.split_at(end);
+        let fits = |b: &u8| b.is_ascii_hexdigit() || b":.".contains(b);
+        (!address.is_empty() && address.iter().all(fits), port.get(1..).unwrap_or_default())
+    } else {
+        let (name, port) = value.split_at(memchr::memchr(b':', value).unwrap_or(value.len()));
+        let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(b);
+        (!name.is_empty() && name.iter().all(fits), port)
+    };
+    host_fits
+        && (port.is_empty()
+            || port.strip_prefix(b":").is_some_and(|port| port.iter().all(u8::is_ascii_digit)))
 }
 
 /// RFC 9112 section 6.2: digits, and nothing else.

@@ -111,18 +111,21 @@ impl EndpointRewriter {
                         self.hold(b"\n")
                     }
                     self.line = self.held.len();
+                    self.let_pass_when_full(out)?;
                     rest = behind;
                     continue;
                 }
             }
-            let end = memchr::memchr2(b'\n', b'\r', rest);
-            let (part, ending, behind) = match end {
+            // Held to the byte, so that where a long event begins to pass does not depend on how the stream is cut.
+            let room = if self.passing { rest.len() } else { HELD_BYTES_MAX + 1 - self.held.len() };
+            let (near, far) = rest.split_at(room.min(rest.len()));
+            let (part, ending, behind) = match memchr::memchr2(b'\n', b'\r', near) {
                 Some(at) => {
                     let (part, tail) = rest.split_at(at);
                     let (ending, behind) = tail.split_at(1);
                     (part, ending, behind)
                 }
-                None => (rest, &b""[..], &b""[..]),
+                None => (near, &b""[..], far),
             };
             rest = behind;
             if self.passing {
@@ -132,9 +135,7 @@ impl EndpointRewriter {
                 if !ending.is_empty() {
                     self.line_ended(ending, out)?;
                 }
-                if self.held.len() > HELD_BYTES_MAX {
-                    self.let_pass(out)?;
-                }
+                self.let_pass_when_full(out)?;
             }
             self.after_cr = ending == b"\r";
         }
@@ -209,8 +210,13 @@ impl EndpointRewriter {
         self.look_len = 0;
     }
 
+    fn let_pass_when_full(&mut self, out: &mut Vec<u8>) -> Result<(), SseFault> {
+        if self.held.len() > HELD_BYTES_MAX { self.let_pass(out) } else { Ok(()) }
+    }
+
     /// From here on the bytes of this event pass as they come.
     fn let_pass(&mut self, out: &mut Vec<u8>) -> Result<(), SseFault> {
+        self.begun = true;
         if self.endpoint {
             return Err(SseFault::TooLate);
         }
@@ -425,6 +431,28 @@ mod tests {
         assert!(out == input);
         let bare: Vec<u8> = [&b"data: "[..], &vec![b'x'; 100_000], b"\n\n"].concat();
         assert!(run(&bare, 1000).unwrap() == bare, "without an event field too");
+    }
+
+    /// What is held and what passes is decided byte by byte, and not by what one read happens to bring.
+    #[test]
+    fn a_long_first_line_is_judged_the_same_however_it_is_cut() {
+        let long = "x".repeat(HELD_BYTES_MAX);
+        let endpoint = "event: endpoint\ndata: /m\n\n";
+        for (stream, output) in [
+            (format!(": {long}\n{endpoint}"), Err(SseFault::TooLate)),
+            (format!(": {long}\n\n{endpoint}"), Ok("event: endpoint\ndata: [/m]\n\n")),
+            // A byte order mark is one at the very beginning alone.
+            (format!("data: {long}\n\n\u{feff}{endpoint}"), Ok("\u{feff}event: endpoint\ndata: /m\n\n")),
+            (format!("id: {}\r\ndata: x\n\n", "x".repeat(HELD_BYTES_MAX - 5)), Ok("data: x\n\n")),
+        ] {
+            for piece in [1, 1000, HELD_BYTES_MAX, HELD_BYTES_MAX + 1, stream.len()] {
+                let got = run(stream.as_bytes(), piece).map(|out| String::from_utf8(out).unwrap());
+                match output {
+                    Ok(end) => assert!(got.is_ok_and(|out| out.ends_with(end)), "pieces of {piece}"),
+                    Err(ref fault) => assert_eq!(got.as_ref(), Err(fault), "pieces of {piece}"),
+                }
+            }
+        }
     }
 
     #[test]

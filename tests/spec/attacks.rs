@@ -44,6 +44,11 @@ fn what_is_ambiguous_is_refused_and_never_served() {
         ("two Hosts", "GET /a HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
         ("an empty Host", "GET /a HTTP/1.1\r\nHost:\r\n\r\n", 400),
         ("a Host that is no authority", "GET /a HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        ("a Host with two ports", "GET /a HTTP/1.1\r\nHost: a:80:81\r\n\r\n", 400),
+        ("a Host with a port that is no number", "GET /a HTTP/1.1\r\nHost: a:b\r\n\r\n", 400),
+        ("a Host with a port alone", "GET /a HTTP/1.1\r\nHost: :80\r\n\r\n", 400),
+        ("a Host with a bracket too few", "GET /a HTTP/1.1\r\nHost: [::1\r\n\r\n", 400),
+        ("a Host with something behind its bracket", "GET /a HTTP/1.1\r\nHost: [::1]a\r\n\r\n", 400),
         (
             "both framings",
             "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",

@@ -153,7 +153,9 @@ fn the_example_holds_every_key_and_loads() {
     assert_eq!(output.status.code(), Some(0), "{}\n{all}", text(&output.stderr));
 
     // Every key that the reader asks for stands in the example.
-    let source = fs::read_to_string(root().join("src/config/file.rs")).unwrap();
+    let source = ["src/config/file.rs", "src/config/issuers.rs"]
+        .map(|path| fs::read_to_string(root().join(path)).unwrap())
+        .concat();
     let mut keys = BTreeSet::new();
     for call in [
         ".text(\"",

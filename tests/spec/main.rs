@@ -5,7 +5,11 @@
 mod world;
 mod engine;
 mod attacks;
+mod framing;
+mod failing;
+mod vanishing;
 mod tokens;
+mod issuers;
 mod relaying;
 mod upstream;
 mod tls;
@@ -15,4 +19,5 @@ mod asgardeo;
 mod originals;
 mod binary;
 mod configuration;
+mod corpus;
 mod tidy;

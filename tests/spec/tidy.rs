@@ -42,7 +42,7 @@ fn without_tests(text: &str) -> &str {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    for dir in ["src", "tests", "benches"] {
+    for dir in ["src", "tests", "benches", "fuzz/fuzz_targets"] {
         for path in sources(dir) {
             let text = fs::read_to_string(&path).unwrap();
             assert!(text.starts_with("//! "), "{} does not begin with its purpose", name(&path));

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::issuer::{ISSUER, NOW, TestKey, b64, bearing, config, signed, trusted, with};
-use crate::auth::fault::{Shown, TokenFault};
+use super::issuer::{AUDIENCE, ISSUER, NOW, TestKey, b64, bearing, config, signed, trusted, with};
+use crate::auth::fault::{Near, Shown, TokenFault};
 use crate::auth::jwks::KeySet;
 use crate::auth::key::Unusable;
 use crate::auth::keys::KeyStore;
 use crate::auth::{AuthError, Authenticator, Denied, Principal};
 use crate::clock::Clock;
-use crate::config::{Algorithm, Allowed, Issuer};
+use crate::config::{Algorithm, Allowed, ClaimNames, Issuer, Shape};
 use crate::log::{Level, Log};
 
 const CURVES: &str = "https://curves.example";
@@ -221,5 +221,163 @@ fn nothing_crosses_from_one_issuer_or_algorithm_to_another() {
                 assert_eq!(verdict(&auth, &token).map(|_| ()), expected, "{name} at {issuer}");
             }
         }
+    }
+}
+
+/// What the documentation of each provider says that its access tokens look like, and other tokens of its that must not
+/// pass for one. RFC 9068 section 2.2, RFC 8725 section 3.12.
+#[test]
+fn each_provider_is_understood_in_its_own_words() {
+    type Said<'a> = Result<(&'a str, Option<&'a str>, &'a str), TokenFault>;
+    let shaped = |issuer: &str, provider: &str, audience: &str| {
+        let shape = Shape::of(provider).unwrap();
+        let required = shape.required.iter();
+        Issuer {
+            claims: shape.names(),
+            required_claims: required.map(|(name, value)| ((*name).into(), vec![(*value).into()])).collect(),
+            audiences: vec![audience.into()],
+            ..trusted(issuer)
+        }
+    };
+    let rsa = || vec![TestKey::One.jwk("one")];
+    const POOL: &str = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Example";
+    const OKTA: &str = "https://dev-1.okta.com/oauth2/default";
+    const V1: &str = "https://sts.windows.net/72f988bf-0000-0000-0000-2d7cd011db47/";
+    const V2: &str = "https://login.microsoftonline.com/72f988bf-0000-0000-0000-2d7cd011db47/v2.0";
+    const OTHER_TENANT: &str = "https://login.microsoftonline.com/11111111-0000-0000-0000-2d7cd011db47/v2.0";
+    const KEYCLOAK: &str = "https://sso.example/realms/a";
+    const AUTH0: &str = "https://tenant.eu.auth0.com/";
+    let custom = Issuer {
+        claims: ClaimNames { subject: "email".into(), scopes: vec!["roles".into()], ..ClaimNames::default() },
+        required_claims: vec![("tenant".into(), vec!["acme".into(), "umbrella".into()])],
+        ..trusted(ISSUER)
+    };
+    let auth = authenticator(vec![
+        (shaped(POOL, "cognito", "client-1"), rsa()),
+        (shaped(OKTA, "okta", "api://default"), rsa()),
+        (shaped(V1, "entra", "api://mcp"), rsa()),
+        (shaped(V2, "entra", "4a5b"), rsa()),
+        (shaped(KEYCLOAK, "keycloak", "mcp"), rsa()),
+        (shaped(AUTH0, "auth0", "https://mcp.example/mcp"), rsa()),
+        (custom, rsa()),
+    ]);
+    let aud = |claim: &str, found: &str, accepted: &str| {
+        Err(TokenFault::Audience {
+            claim: claim.into(),
+            found: Shown::of(found),
+            accepted: Shown::of(accepted),
+            near: None,
+            at: "audience".into(),
+        })
+    };
+    let missing = |claim: &str| Err(TokenFault::ClaimMissing { claim: claim.into() });
+    let other = |claim| Err(TokenFault::NotAnAccessToken { claim });
+    let lacks = |claim: &str, found: Option<&str>, accepted: &[&str]| {
+        Err(TokenFault::RequiredClaim {
+            claim: Shown::of(claim),
+            found: found.map(Shown::of),
+            accepted: Shown::list(accepted.iter().copied()),
+        })
+    };
+    let rows: Vec<(&str, Value, Said<'_>)> = vec![
+        (
+            "Cognito",
+            json!({"iss": POOL, "sub": "u", "client_id": "client-1", "token_use": "access", "scope": "mcp/a mcp/b"}),
+            Ok(("u", Some("client-1"), "mcp/a mcp/b")),
+        ),
+        (
+            "Cognito, another client",
+            json!({"iss": POOL, "sub": "u", "client_id": "client-2", "token_use": "access", "scope": "a"}),
+            aud("client_id", "client-2", "client-1"),
+        ),
+        (
+            "Cognito, whose aud counts for nothing",
+            json!({"iss": POOL, "sub": "u", "client_id": "client-2", "aud": "client-1", "token_use": "access"}),
+            aud("client_id", "client-2", "client-1"),
+        ),
+        (
+            "Cognito, an ID token",
+            json!({"iss": POOL, "sub": "u", "aud": "client-1", "token_use": "id", "email": "u@example"}),
+            other("token_use"),
+        ),
+        (
+            "Cognito, nothing that says which token it is",
+            json!({"iss": POOL, "sub": "u", "client_id": "client-1"}),
+            lacks("token_use", None, &["access"]),
+        ),
+        (
+            "Okta",
+            json!({"iss": OKTA, "sub": "u@example", "aud": "api://default", "cid": "app", "uid": "1", "scp": ["a", "b"]}),
+            Ok(("u@example", Some("app"), "a b")),
+        ),
+        (
+            "Entra v2, a user",
+            json!({"iss": V2, "sub": "pairwise", "aud": "4a5b", "azp": "app", "scp": "Mcp.Echo Mcp.Read", "ver": "2.0"}),
+            Ok(("pairwise", Some("app"), "Mcp.Echo Mcp.Read")),
+        ),
+        (
+            "Entra v1, a client for itself",
+            json!({"iss": V1, "sub": "robot", "aud": "api://mcp", "appid": "app", "roles": ["Mcp.Admin"], "ver": "1.0"}),
+            Ok(("robot", Some("app"), "Mcp.Admin")),
+        ),
+        (
+            "Entra, a tenant that is not on the list",
+            json!({"iss": OTHER_TENANT, "sub": "u", "aud": "4a5b", "scp": "Mcp.Echo"}),
+            Err(TokenFault::Issuer {
+                found: Shown::of(OTHER_TENANT),
+                accepted: Shown::list([POOL, OKTA, V1, V2, KEYCLOAK, AUTH0, ISSUER]),
+                near: Some(Near::Path),
+                at: "issuer".into(),
+            }),
+        ),
+        (
+            "Entra, the audience of the other version's entry",
+            json!({"iss": V2, "sub": "u", "aud": "api://mcp"}),
+            aud("aud", "api://mcp", "4a5b"),
+        ),
+        (
+            "Keycloak",
+            json!({"iss": KEYCLOAK, "sub": "u", "aud": ["mcp", "account"], "typ": "Bearer", "azp": "app", "scope": "a"}),
+            Ok(("u", Some("app"), "a")),
+        ),
+        (
+            "Keycloak, a refresh token",
+            json!({"iss": KEYCLOAK, "sub": "u", "aud": "mcp", "typ": "Refresh", "azp": "app", "scope": "a"}),
+            other("typ"),
+        ),
+        (
+            "Auth0",
+            json!({"iss": AUTH0, "sub": "auth0|1", "aud": ["https://mcp.example/mcp", "https://t/userinfo"], "azp": "app",
+                "scope": "openid a", "permissions": ["b"]}),
+            Ok(("auth0|1", Some("app"), "a openid")),
+        ),
+        (
+            "people known by their address",
+            json!({"iss": ISSUER, "sub": "1", "email": "u@example", "aud": AUDIENCE, "roles": "a", "scope": "b",
+                "tenant": "acme"}),
+            Ok(("u@example", None, "a")),
+        ),
+        (
+            "nobody known by an address",
+            json!({"iss": ISSUER, "sub": "1", "client_id": "app", "aud": AUDIENCE, "tenant": "acme"}),
+            missing("email"),
+        ),
+        (
+            "another tenant",
+            json!({"iss": ISSUER, "email": "u@example", "aud": AUDIENCE, "tenant": "evil"}),
+            lacks("tenant", Some("evil"), &["acme", "umbrella"]),
+        ),
+    ];
+    for (what, mut claims, expected) in rows {
+        claims["exp"] = (NOW.0 + 60).into();
+        let token =
+            signed(TestKey::One, "RS256", r#"{"alg":"RS256","kid":"one","typ":"JWT"}"#, &claims.to_string());
+        let found = verdict(&auth, &token);
+        let said = found.as_ref().map(|principal| {
+            (&*principal.subject, principal.client_id.as_deref(), principal.scopes.to_string())
+        });
+        let said = said.map_err(Clone::clone);
+        let expected = expected.map(|(subject, client, scopes)| (subject, client, scopes.to_owned()));
+        assert_eq!(said, expected, "{what}");
     }
 }

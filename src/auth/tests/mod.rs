@@ -3,4 +3,5 @@
 pub(crate) mod issuer;
 mod tokens;
 mod issuers;
+mod opaque;
 mod stores;

@@ -279,20 +279,19 @@ fn a_signature_counts_under_the_keys_of_the_issuer_it_names() {
 fn every_claim_is_held_to_its_rule() {
     let (auth, _) = authenticator(|_| ());
     let now = NOW.0;
-    let missing = |claim| Err(TokenFault::ClaimMissing { claim });
-    let date = |claim| {
-        Err(TokenFault::ClaimMalformed { claim, wanted: "a number of seconds between 1970 and 9999" })
-    };
-    let list = |claim| Err(TokenFault::ClaimMalformed { claim, wanted: "a string or an array of strings" });
-    let name = |claim| {
-        let wanted = "a string that is not empty and has no control characters";
-        Err(TokenFault::ClaimMalformed { claim, wanted })
-    };
+    let missing = |claim: &str| Err(TokenFault::ClaimMissing { claim: claim.into() });
+    let malformed = |claim: &str, wanted| Err(TokenFault::ClaimMalformed { claim: claim.into(), wanted });
+    let date = |claim| malformed(claim, "a number of seconds between 1970 and 9999");
+    let list = |claim| malformed(claim, "a string or an array of strings");
+    let name = |claim| malformed(claim, "a string that is not empty and has no control characters");
     let accepted = || Shown::list([AUDIENCE, "Client-1"]);
-    let aud =
-        |found: &str, near| Err(TokenFault::Audience { found: Shown::of(found), accepted: accepted(), near });
+    let aud = |found: &str, near| {
+        let (claim, at) = ("aud".into(), "audience".into());
+        Err(TokenFault::Audience { claim, found: Shown::of(found), accepted: accepted(), near, at })
+    };
     let iss = |found: &str, near| {
-        Err(TokenFault::Issuer { found: Shown::of(found), accepted: Shown::list([ISSUER, OTHER]), near })
+        let (accepted, at) = (Shown::list([ISSUER, OTHER]), "issuer".into());
+        Err(TokenFault::Issuer { found: Shown::of(found), accepted, near, at })
     };
     for (what, claims, expected) in [
         ("good", good(), Ok(())),
@@ -323,7 +322,7 @@ fn every_claim_is_held_to_its_rule() {
         (
             "iss a list",
             with("iss", json!([ISSUER])),
-            Err(TokenFault::ClaimMalformed { claim: "iss", wanted: "a string" }),
+            Err(TokenFault::ClaimMalformed { claim: "iss".into(), wanted: "a string" }),
         ),
         (
             "iss with a slash",
@@ -381,7 +380,13 @@ fn every_claim_is_held_to_its_rule() {
         (
             "aud an empty list",
             with("aud", json!([])),
-            Err(TokenFault::Audience { found: Shown::list([]), accepted: accepted(), near: None }),
+            Err(TokenFault::Audience {
+                claim: "aud".into(),
+                found: Shown::list([]),
+                accepted: accepted(),
+                near: None,
+                at: "audience".into(),
+            }),
         ),
         ("aud a list with a number", with("aud", json!([1, AUDIENCE])), list("aud")),
         ("aud an object", with("aud", json!({AUDIENCE: true})), list("aud")),

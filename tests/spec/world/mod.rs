@@ -2,6 +2,7 @@
 
 pub mod idp;
 pub mod issuer;
+pub mod program;
 pub mod raw;
 pub mod server;
 
@@ -180,6 +181,8 @@ pub fn config(issuer: &Issuer, server: SocketAddr) -> Config {
             allow_credentials: false,
         },
         allowed_hosts: Vec::new(),
+        trusted_proxies: Vec::new(),
+        streams_outlive_token: false,
         leeway_seconds: 0,
         token_type: TokenTypePolicy::Compatible,
         required_claims: Vec::new(),

@@ -1,0 +1,6 @@
+//! Heads of the MCP server's answers: `fuzz::answer` says what must hold.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = open_mcp_auth_proxy::fuzz::answer(input);
+});

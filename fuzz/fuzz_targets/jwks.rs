@@ -1,0 +1,6 @@
+//! Key sets: `fuzz::jwks` says what must hold.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = open_mcp_auth_proxy::fuzz::jwks(input);
+});
