@@ -32,8 +32,8 @@ Options:
       --listen ADDR  With --local: listen on this address of loopback [default: 127.0.0.1:8080,
                      or a free port where that is taken]
       --debug        Log more
-      --demo         Use the organisation in the section `demo` (not served yet)
-      --asgardeo     Use the organisation in the section `asgardeo` (not served yet)
+      --demo         Log in at the organisation in the section `demo`, through this proxy
+      --asgardeo     Log in at the organisation in the section `asgardeo`, through this proxy
       --stdio        Start the MCP server as a subprocess, as the section `stdio` says
   -V, --version      Print the version and exit
   -h, --help         Print this and exit
@@ -138,8 +138,6 @@ pub enum Fatal {
     Usage(UsageError),
     /// The configuration is wrong or missing.
     Load(LoadError),
-    /// A flag or setting that this version refuses.
-    NotServed(&'static str),
     /// Serving failed.
     Start(StartError),
     /// This is a child that could not become the MCP server.
@@ -151,9 +149,7 @@ impl Fatal {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Load(_) | Self::NotServed(_) | Self::Start(StartError::NotLoopback(_)) => {
-                Exit::Wrong
-            }
+            Self::Usage(_) | Self::Load(_) | Self::Start(StartError::NotLoopback(_)) => Exit::Wrong,
             Self::Start(_) | Self::Child(_) => Exit::Failed,
         }
     }
@@ -164,7 +160,7 @@ impl Fatal {
         match self {
             Self::Usage(_) => Some("openmcpauthproxy --help lists the flags".into()),
             Self::Load(error) => error.hint(),
-            Self::NotServed(_) | Self::Child(_) => None,
+            Self::Child(_) => None,
             Self::Start(error) => Some(error.hint().into()),
         }
     }
@@ -175,7 +171,6 @@ impl fmt::Display for Fatal {
         match self {
             Self::Usage(error) => error.fmt(f),
             Self::Load(error) => error.fmt(f),
-            Self::NotServed(what) => write!(f, "{what} is not served by this version"),
             Self::Start(error) => error.fmt(f),
             Self::Child(_) => f.write_str("the MCP server could not be started"),
         }
@@ -188,7 +183,6 @@ impl Error for Fatal {
         match self {
             Self::Usage(error) => error.source(),
             Self::Load(error) => error.source(),
-            Self::NotServed(_) => None,
             Self::Start(error) => error.source(),
             Self::Child(error) => Some(error),
         }
@@ -310,11 +304,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
 }
 
 fn serve(args: &Args) -> Result<(), Fatal> {
-    for (given, what) in [(args.overrides.demo, "--demo"), (args.overrides.asgardeo, "--asgardeo")] {
-        if given {
-            return Err(Fatal::NotServed(what));
-        }
-    }
     let (mut config, notes) = Config::load(&args.config, &args.overrides).map_err(Fatal::Load)?;
     if let Upstream::Stdio(stdio) = &mut config.upstream {
         // By this name it is found even after the file was replaced by a newer version.
