@@ -19,7 +19,7 @@ use super::fault::Shown;
 use super::jwks::{KeySet, SetFault};
 use super::reach::{PublicOnly, Reach};
 use super::roots::{RootsFault, extra_roots};
-use crate::config::{Algorithm, Allowed};
+use crate::config::{Algorithm, Allowed, Issuer};
 use crate::limits::{
     INTROSPECTION_IDLE_MAX, INTROSPECTION_TIME_MAX, JWKS_BYTES_MAX, JWKS_FETCH_TIME_MAX,
     UPSTREAM_IDLE_TIME_MAX,
@@ -115,6 +115,22 @@ pub struct Source {
     pub introspects: bool,
     /// The URL where it is asked.
     pub introspection_endpoint: Option<String>,
+}
+
+impl Source {
+    /// What it says about `issuer`.
+    #[must_use]
+    pub fn of(issuer: &Issuer) -> Self {
+        let introspection = issuer.introspection.as_ref();
+        Self {
+            issuer: issuer.issuer.clone(),
+            metadata_url: issuer.metadata_url.clone(),
+            jwks_uri: issuer.jwks_uri.clone(),
+            algorithms: issuer.algorithms.clone(),
+            introspects: introspection.is_some(),
+            introspection_endpoint: introspection.and_then(|one| one.endpoint.clone()),
+        }
+    }
 }
 
 /// Where things of one issuer are.

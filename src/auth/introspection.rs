@@ -156,6 +156,12 @@ impl Introspector {
         lock(&self.board).waiting
     }
 
+    /// Whether the token was good a moment ago, so that nobody has to be asked.
+    #[must_use]
+    pub fn remembers(&self, hash: TokenHash, now: Timestamp) -> bool {
+        self.tokens.get(&hash, now, |_| true).is_some()
+    }
+
     /// What the token is worth. May wait for the issuer, by [`INTROSPECTION_TIME_MAX`] or a little more.
     ///
     /// # Errors
@@ -188,6 +194,11 @@ impl Introspector {
         });
         seat.flight.land(verdict.clone());
         verdict
+    }
+
+    /// Asks about a token that nobody issued, and says whether the issuer calls it active.
+    pub(super) fn probe(&self) -> Result<bool, AskFault> {
+        self.ask("openmcpauthproxy-check").map(|answer| matches!(answer, Answer::Active(_)))
     }
 
     /// A seat, beside others who ask about the same token or as the first one; none where too many wait.
@@ -370,7 +381,7 @@ enum Answer {
 
 /// Why there is no answer. Never the token's fault.
 #[derive(Debug)]
-enum AskFault {
+pub(super) enum AskFault {
     NoEndpoint,
     Fetch(FetchFault),
     Status(Shown, u16),

@@ -119,14 +119,7 @@ impl KeyStore {
         let mut store =
             Self { slots: Vec::new(), fetcher: Some(fetcher.clone()), asker, threads: Mutex::default() };
         for issuer in issuers {
-            let source = Source {
-                issuer: issuer.issuer.clone(),
-                metadata_url: issuer.metadata_url.clone(),
-                jwks_uri: issuer.jwks_uri.clone(),
-                introspects: issuer.introspection.is_some(),
-                introspection_endpoint: issuer.introspection.as_ref().and_then(|one| one.endpoint.clone()),
-                algorithms: issuer.algorithms.clone(),
-            };
+            let source = Source::of(issuer);
             let slot = Arc::new(Slot::new(source, clock.clone(), log.clone()));
             store.slots.push(Arc::clone(&slot));
             let fetcher = fetcher.clone();

@@ -15,6 +15,7 @@ mod upstream;
 mod tls;
 mod local;
 mod binary;
+mod diagnosis;
 mod configuration;
 mod corpus;
 mod tidy;
