@@ -426,7 +426,8 @@ fn summary(args: &Args, config: &Config, notes: &[Note]) -> String {
         let plain = ClaimNames::default();
         if issuer.claims != plain {
             let ClaimNames { audience, subject, client_id, scopes } = &issuer.claims;
-            let (client_id, scopes) = (client_id.join(" or "), scopes.join(" and "));
+            let (audience, client_id) = (audience.join(" or "), client_id.join(" or "));
+            let scopes = scopes.join(" and ");
             line(
                 "  read from",
                 &format!(
