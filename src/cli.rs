@@ -38,8 +38,8 @@ Options:
       --listen ADDR  With --local: listen on this address of loopback [default: 127.0.0.1:8080,
                      or a free port where that is taken]
       --debug        Log more
-      --demo         Use the organisation in the section `demo` (not served yet)
-      --asgardeo     Use the organisation in the section `asgardeo` (not served yet)
+      --demo         Log in at the organisation in the section `demo`, through this proxy
+      --asgardeo     Log in at the organisation in the section `asgardeo`, through this proxy
       --stdio        Start the MCP server as a subprocess (not served yet)
   -V, --version      Print the version and exit
   -h, --help         Print this and exit
@@ -356,11 +356,7 @@ fn explain(config: &Config) -> Result<bool, Fatal> {
 }
 
 fn serve(args: &Args) -> Result<(), Fatal> {
-    for (given, what) in [
-        (args.overrides.demo, "--demo"),
-        (args.overrides.asgardeo, "--asgardeo"),
-        (args.overrides.stdio, "--stdio"),
-    ] {
+    for (given, what) in [(args.overrides.stdio, "--stdio")] {
         if given {
             return Err(Fatal::NotServed(what));
         }

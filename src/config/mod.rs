@@ -10,6 +10,7 @@
 //! configuration can be wrong, and it reports everything that is wrong at once. `load.rs` walks that line.
 
 pub mod file;
+pub mod login;
 pub mod tree;
 mod algorithm;
 mod claims;
@@ -52,6 +53,8 @@ pub struct Config {
     pub resource: Resource,
     /// Who may issue tokens for us. At least one.
     pub issuers: Vec<Issuer>,
+    /// The login relay, where it is on.
+    pub login: Option<login::Login>,
     /// Which calls need which scopes.
     pub scopes: ScopeRules,
     /// Which browsers' pages may call us.

@@ -2,8 +2,8 @@
 what the operator reads.
 
 npm oidc-provider signs by six algorithms and has opaque tokens; Canaille (PyPI) has opaque tokens; Debian's glewlwyd
-has OpenID discovery alone, below a path. Called as suite.py is, with Canaille's interpreter as a fifth argument, or
-nothing in its place; glewlwyd takes part where it is installed.
+has OpenID discovery alone, below a path. Called as suite.py is, with Canaille's interpreter as one argument more;
+glewlwyd takes part where it is installed.
 """
 
 import base64
@@ -96,10 +96,10 @@ issuers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             self.oidc_provider()
-            if len(sys.argv) > 5 and sys.argv[5]:
+            if len(sys.argv) > 6:
                 from canaille_issuer import canaille
 
-                canaille(self, sys.argv[5])
+                canaille(self, sys.argv[6])
             if shutil.which("glewlwyd"):
                 from glewlwyd_issuer import glewlwyd
 
