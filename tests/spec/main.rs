@@ -20,6 +20,7 @@ mod login;
 mod asgardeo;
 mod originals;
 mod binary;
+mod diagnosis;
 mod configuration;
 mod corpus;
 mod tidy;
