@@ -33,6 +33,8 @@ use crate::reply::Reply;
 
 /// Requests of one connection in a row before the others have their turn.
 const IN_A_ROW_MAX: usize = 32;
+/// A half-read request up to this size waits without spare room; a larger one would be copied too often.
+const SMALL_BYTES: usize = 8 * 1024;
 
 /// What a worker keeps between requests, so that the usual one allocates nothing.
 #[derive(Default)]
@@ -171,6 +173,9 @@ impl<H: Handler> Shared<H> {
             conn.phase = Phase::Body;
             let since = *conn.since.get_or_insert(now);
             conn.deadline = Some(since + self.settings.body_time + paid);
+            if held <= SMALL_BYTES {
+                request.shrink_to_held();
+            }
             conn.request = Some(request);
         } else {
             if conn.phase != Phase::Head {
