@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::http1::Incoming;
+use super::park::Place;
 use crate::reply::Reply;
 
 /// What a connection waits for.
@@ -53,6 +54,7 @@ pub struct Head<'a> {
 pub(crate) struct Conn<P> {
     pub(crate) stream: TcpStream,
     pub(crate) slot: u32,
+    pub(crate) place: Option<Place>,
     pub(crate) generation: u32,
     pub(crate) peer: IpAddr,
     pub(crate) phase: Phase,
@@ -135,6 +137,7 @@ impl<P> Conn<P> {
         Self {
             stream,
             slot: 0,
+            place: None,
             generation: 0,
             peer,
             phase: Phase::Idle,

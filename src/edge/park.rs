@@ -12,7 +12,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -25,7 +25,16 @@ type Slot<P> = Mutex<Option<Box<Conn<P>>>>;
 pub(crate) struct Park<P> {
     epoll: OwnedFd,
     slots: Box<[Slot<P>]>,
-    free: Mutex<Free>,
+    free: Arc<Mutex<Free>>,
+}
+
+/// The slot of a connection; given back when dropped, by whatever way the connection ends.
+pub(crate) struct Place(Arc<Mutex<Free>>, u32);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.0).again.push(self.1);
+    }
 }
 
 struct Free {
@@ -46,7 +55,7 @@ impl<P> Park<P> {
     pub(crate) fn new(most: usize) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let slots = (0..most).map(|_| Mutex::new(None)).collect();
-        let free = Mutex::new(Free { again: Vec::new(), fresh: 0, generation: 0 });
+        let free = Arc::new(Mutex::new(Free { again: Vec::new(), fresh: 0, generation: 0 }));
         Ok(Self { epoll, slots, free })
     }
 
@@ -68,6 +77,7 @@ impl<P> Park<P> {
         };
         free.generation = free.generation.wrapping_add(1);
         conn.slot = slot;
+        conn.place = Some(Place(Arc::clone(&self.free), slot));
         conn.generation = free.generation;
         drop(free);
         let registered = epoll::add(&self.epoll, &conn.stream, token(&conn), EventFlags::ONESHOT);
@@ -115,7 +125,6 @@ impl<P> Park<P> {
     fn forget(&self, conn: &Conn<P>) {
         // Dropping the socket takes it out of the set too, but only when no one else holds the same description.
         let _ = epoll::delete(&self.epoll, &conn.stream);
-        lock(&self.free).again.push(conn.slot);
     }
 }
 
@@ -139,4 +148,37 @@ fn untoken(data: EventData) -> (usize, u32) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+
+    use super::super::conn::Grant;
+    use super::super::{Counts, household};
+    use super::*;
+
+    /// A worker that panics drops the connection it served without a word to anybody.
+    #[test]
+    fn a_slot_is_free_again_however_its_connection_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (park, counts) = (Park::<()>::new(2).unwrap(), Arc::new(Counts::default()));
+        for round in 0..10 {
+            let client = TcpStream::connect(addr).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            let peer = household(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let counted = counts.enter(peer, 2).unwrap();
+            let conn = Box::new(Conn::new(stream, peer, counted, Grant::new(Arc::default())));
+            assert!(park.admit(conn).is_ok(), "round {round}");
+            let conn = park.sweep(|_| true).pop().unwrap();
+            if round % 2 == 0 {
+                park.close(conn)
+            } else {
+                drop(conn)
+            }
+            drop(client);
+        }
+        assert_eq!((counts.all(), lock(&park.free).fresh), (0, 1));
+    }
 }
