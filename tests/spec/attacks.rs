@@ -334,7 +334,9 @@ fn a_stopping_server_lets_a_running_answer_end() {
     let _idle = engine.raw();
     let mut half = engine.raw();
     half.send("POST /half HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
-    wait_until("both are there", || engine.connections() == 2);
+    wait_until("both are there, and one head is read", || {
+        engine.connections() == 2 && engine.tell.admitted.load(Ordering::Relaxed) == 1
+    });
     let began = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
