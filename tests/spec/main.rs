@@ -15,6 +15,7 @@ mod upstream;
 mod tls;
 mod local;
 mod login;
+mod login_config;
 mod asgardeo;
 mod originals;
 mod binary;
