@@ -96,6 +96,8 @@ fn metadata_is_served_where_its_issuer_leads() {
     }
     assert_eq!(get(&world, "/.well-known/oauth-authorization-server/other").status, 404);
     assert_eq!(world.ask("POST", OAUTH, &[], "{}").status, 405);
+    let head = world.raw().send(crate::world::request("HEAD", OAUTH, &[], "")).head().unwrap();
+    assert_eq!((head.status, head.header("content-type")), (200, Some("application/json")));
     // The provider itself is what the resource metadata names (D2).
     let resource = idp::json(&get(&world, "/.well-known/oauth-protected-resource/mcp").body);
     assert_eq!(resource["authorization_servers"], json!([idp.url]));

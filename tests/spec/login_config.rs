@@ -29,6 +29,11 @@ fn the_relay_is_on_only_where_it_is_asked_for() {
         let expected = if advertised { "https://proxy.example" } else { "https://idp.example" };
         assert_eq!(servers[0], expected, "{yaml}");
     }
+    // Nobody to log in at: a mode without an organisation, and credentials that are empty ones.
+    let (config, notes) =
+        load(&format!("{issuer}mode: demo\ndemo: {{ org_name: o, client_id: \"\", client_secret: \"\" }}\n"))
+            .unwrap();
+    assert!(config.login.is_some() && notes.iter().any(|note| note.text.contains("clients cannot register")));
     // Requirements 4.1: one client for all is refused at start, and so is a relay without anyone behind it.
     for (yaml, key) in [
         (
@@ -42,6 +47,7 @@ fn the_relay_is_on_only_where_it_is_asked_for() {
         ("default: { base_url: http://i.example }\n", "is http, on another machine"),
         ("path_mapping: { /mcp: /x }\n", "is where MCP is spoken"),
         ("path_mapping: { /a/../b: /x }\n", "has an empty segment"),
+        ("mode: demo\n", "missing, while the mode asks for it"),
         ("provider: auth1\n", "auth1"),
         (
             "login_relay: off\nprotected_resource_metadata: { authorization_servers: [https://proxy.example] }\n",
