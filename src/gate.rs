@@ -292,7 +292,8 @@ impl Gate {
 }
 
 /// Whether a token counts against the address that sent it. One that has run out, or is not good yet, was issued by
-/// somebody we trust: a client that shows it is late and not an attacker.
+/// somebody we trust: a client that shows it is late and not an attacker. An opaque token that is not active may have run
+/// out as well, but nobody can tell, and each one costs its issuer a question.
 fn is_forged(denied: &Denied) -> bool {
     matches!(denied, Denied::BadToken(fault)
         if !matches!(fault, TokenFault::Expired { .. } | TokenFault::NotYet { .. }))
