@@ -18,6 +18,7 @@ use crate::config::{ClaimNames, Config, LoadError, Note, NoteKind, Overrides, Up
 use crate::limits::TOKEN_BYTES_MAX;
 use crate::log::{Format, Level, Log};
 use crate::proxy::StartError;
+use crate::stdio::launch;
 use crate::{local, proxy};
 
 /// What `--help` says.
@@ -40,7 +41,7 @@ Options:
       --debug        Log more
       --demo         Log in at the organisation in the section `demo`, through this proxy
       --asgardeo     Log in at the organisation in the section `asgardeo`, through this proxy
-      --stdio        Start the MCP server as a subprocess (not served yet)
+      --stdio        Start the MCP server as a subprocess, as the section `stdio` says
   -V, --version      Print the version and exit
   -h, --help         Print this and exit
 
@@ -151,10 +152,10 @@ pub enum Fatal {
     Usage(UsageError),
     /// The configuration is wrong or missing.
     Load(LoadError),
-    /// A flag or setting that this version refuses.
-    NotServed(&'static str),
     /// Serving failed.
     Start(StartError),
+    /// This is a child that could not become the MCP server.
+    Child(std::io::Error),
 }
 
 impl Fatal {
@@ -162,10 +163,8 @@ impl Fatal {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Load(_) | Self::NotServed(_) | Self::Start(StartError::NotLoopback(_)) => {
-                Exit::Wrong
-            }
-            Self::Start(_) => Exit::Failed,
+            Self::Usage(_) | Self::Load(_) | Self::Start(StartError::NotLoopback(_)) => Exit::Wrong,
+            Self::Start(_) | Self::Child(_) => Exit::Failed,
         }
     }
 
@@ -175,7 +174,7 @@ impl Fatal {
         match self {
             Self::Usage(_) => Some("openmcpauthproxy --help lists the flags".into()),
             Self::Load(error) => error.hint(),
-            Self::NotServed(_) => None,
+            Self::Child(_) => None,
             Self::Start(error) => Some(error.hint().into()),
         }
     }
@@ -186,8 +185,8 @@ impl fmt::Display for Fatal {
         match self {
             Self::Usage(error) => error.fmt(f),
             Self::Load(error) => error.fmt(f),
-            Self::NotServed(what) => write!(f, "{what} is not served by this version"),
             Self::Start(error) => error.fmt(f),
+            Self::Child(_) => f.write_str("the MCP server could not be started"),
         }
     }
 }
@@ -198,8 +197,8 @@ impl Error for Fatal {
         match self {
             Self::Usage(error) => error.source(),
             Self::Load(error) => error.source(),
-            Self::NotServed(_) => None,
             Self::Start(error) => error.source(),
+            Self::Child(error) => Some(error),
         }
     }
 }
@@ -302,7 +301,12 @@ fn value(args: &mut pico_args::Arguments, flag: &'static str) -> Result<Option<O
 /// # Errors
 /// With what ended it, for [`report`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
-    match parse(args).map_err(Fatal::Usage)? {
+    let mut args = args.into_iter().peekable();
+    let name = args.next();
+    if args.next_if(|first| first == launch::AS_CHILD).is_some() {
+        return Err(Fatal::Child(launch::become_child(args)));
+    }
+    match parse(name.into_iter().chain(args)).map_err(Fatal::Usage)? {
         Cli::Help => print(HELP),
         Cli::Version => print(concat!("openmcpauthproxy ", env!("CARGO_PKG_VERSION"), "\n")),
         Cli::Check(args) => {
@@ -356,14 +360,10 @@ fn explain(config: &Config) -> Result<bool, Fatal> {
 }
 
 fn serve(args: &Args) -> Result<(), Fatal> {
-    for (given, what) in [(args.overrides.stdio, "--stdio")] {
-        if given {
-            return Err(Fatal::NotServed(what));
-        }
-    }
-    let (config, notes) = Config::load(&args.config, &args.overrides).map_err(Fatal::Load)?;
-    if matches!(config.upstream, Upstream::Stdio { .. }) {
-        return Err(Fatal::NotServed("transport_mode: stdio"));
+    let (mut config, notes) = Config::load(&args.config, &args.overrides).map_err(Fatal::Load)?;
+    if let Upstream::Stdio(stdio) = &mut config.upstream {
+        // By this name it is found even after the file was replaced by a newer version.
+        stdio.launcher = Some("/proc/self/exe".into());
     }
     let log = Log::to_stderr(config.log_level, config.log_format);
     for note in &notes {
@@ -408,7 +408,7 @@ fn summary(args: &Args, config: &Config, notes: &[Note]) -> String {
             let scheme = if base.tls { "https" } else { "http" };
             line("protects", &format!("{scheme}://{}{}", base.authority(), base.prefix));
         }
-        Upstream::Stdio { .. } => line("protects", "a subprocess (not served by this version)"),
+        Upstream::Stdio(stdio) => line("starts", &stdio.command.to_string()),
     }
     for issuer in &config.issuers {
         line("tokens from", &issuer.issuer);

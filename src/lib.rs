@@ -19,6 +19,7 @@ pub mod auth;
 pub mod metadata;
 pub mod provider;
 pub mod relay;
+pub mod stdio;
 pub mod local;
 pub mod reply;
 pub mod header;

@@ -236,6 +236,88 @@ pub const LOCAL_SESSIONS_MAX: usize = 256;
 /// `--local`: most calls that count at one time; each has a thread.
 pub const LOCAL_COUNTS_MAX: usize = 32;
 
+/// Requests that one shared child of the modern era works on at one time. Beyond it 503.
+pub const STDIO_SHARED_PENDING_MAX: usize = 4096;
+/// Requests that wait for a shared child to be found out about or started again; each holds its body. Beyond it 503.
+pub const STDIO_QUEUED_MAX: usize = 256;
+/// How long a request waits for a child that is to be started again; where it would take longer, 502 at once.
+pub const STDIO_WAIT_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a child may take to answer `server/discover` before it is taken for one without the modern era. Programs
+/// that a package runner fetches first take this long.
+pub const STDIO_PROBE_TIME_MAX: Duration = Duration::from_secs(15);
+/// The pause after the second death of a child; it doubles up to [`STDIO_BACKOFF_TIME_MAX`]. There is none after the
+/// first.
+pub const STDIO_BACKOFF_TIME_MIN: Duration = Duration::from_millis(250);
+/// The longest pause before a child is started again.
+pub const STDIO_BACKOFF_TIME_MAX: Duration = Duration::from_secs(30);
+/// A child that ran this long and died is treated as if it had never died before.
+pub const STDIO_STEADY_TIME: Duration = Duration::from_secs(10);
+/// Schemas of tools are asked for again after this long; a call is never refused by older ones.
+pub const STDIO_SCHEMA_TIME_MAX: Duration = Duration::from_secs(60);
+/// Most pages of one `tools/list` of ours.
+pub const STDIO_SCHEMA_PAGES_MAX: usize = 64;
+/// Children that are shared by one principal each, at most. Beyond it 503.
+pub const STDIO_WARM_MAX: usize = 64;
+/// Sessions that are opened for the modern requests of one principal at a server that has nothing else. A call that the
+/// server asks something during has one for itself.
+pub const STDIO_TRANSLATED_MAX: usize = 8;
+/// How long a call waits for what its server asked of the client, a person's decision perhaps.
+pub const STDIO_ASK_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// Tools of one stdio server whose schemas are kept for `Mcp-Param-*`.
+pub const STDIO_TOOLS_MAX: usize = 4096;
+/// Most arguments of one tool that headers may repeat: as many headers as a head may have would be too many.
+pub const STDIO_TOOL_HEADERS_MAX: usize = 32;
+/// stdio: default for the longest line that an MCP server may write, in bytes: as large as a message to it may be.
+pub const STDIO_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// stdio: bytes that may wait for a server that does not read. One message of any size may wait alone.
+pub const STDIO_INPUT_BYTES_MAX: usize = 1024 * 1024;
+/// stdio: a server that has read nothing of what waits for it for so long is ended.
+pub const STDIO_INPUT_TIME_MAX: Duration = Duration::from_secs(30);
+/// stdio: bytes read from a server at one time, and so the most that one of them may have before others have their turn.
+pub const STDIO_READ_BYTES: usize = 64 * 1024;
+/// stdio: from the end of its standard input to SIGTERM, and from there to SIGKILL.
+pub const STDIO_EXIT_TIME_MAX: Duration = Duration::from_secs(2);
+/// stdio: processes that wait to be started.
+pub const STDIO_STARTS_MAX: usize = 64;
+/// stdio: lines of standard error that the log shows of one server in [`STDIO_LOG_TIME`]; more are counted.
+pub const STDIO_LOG_LINES_MAX: usize = 20;
+/// stdio: the time that goes with [`STDIO_LOG_LINES_MAX`].
+pub const STDIO_LOG_TIME: Duration = Duration::from_secs(10);
+/// stdio: default for the processes of legacy sessions, of all callers together.
+pub const STDIO_SESSIONS_MAX: usize = 256;
+/// stdio: default for the processes of legacy sessions of one caller.
+pub const STDIO_SESSIONS_PER_PRINCIPAL_MAX: usize = 64;
+/// stdio: default for a legacy session that nobody uses.
+pub const STDIO_SESSION_IDLE_TIME_MAX: Duration = Duration::from_secs(30 * 60);
+/// stdio: default for one answer; a person may have to be asked on the way.
+pub const STDIO_REQUEST_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// stdio: requests of one session, or of one shared process and caller, that wait for their answer at one time.
+pub const STDIO_PENDING_MAX: usize = 256;
+/// stdio: bytes that may wait for a client that does not take them; one message of any size may wait alone.
+pub const STDIO_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// stdio: how long an answer may take before it becomes an event stream, so that it can be resumed.
+pub const STDIO_JSON_TIME_MAX: Duration = Duration::from_millis(100);
+/// stdio: a comment goes out on a stream that has been silent for so long, for the proxies between.
+pub const STDIO_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// stdio: how long a client waits before it comes back to a stream that broke, in milliseconds (SSE `retry`).
+pub const STDIO_RETRY_MILLIS: u32 = 1000;
+/// stdio: events of a session that are kept for a client that comes back, in number.
+pub const STDIO_REPLAY_EVENTS_MAX: usize = 256;
+/// stdio: the same, in bytes; the newest is kept whatever its size.
+pub const STDIO_REPLAY_BYTES_MAX: usize = 256 * 1024;
+/// stdio: messages of a session that wait for a client to listen, in number. Beyond it the oldest are dropped.
+pub const STDIO_PARKED_MAX: usize = 64;
+/// stdio: the same, in bytes.
+pub const STDIO_PARKED_BYTES_MAX: usize = 256 * 1024;
+/// stdio: after a client cancelled a request, how long an answer to it is still waited for.
+pub const STDIO_CANCEL_TIME_MAX: Duration = Duration::from_secs(2);
+/// stdio: requests of a server that wait for the client's answer, in one session.
+pub const STDIO_ASKED_MAX: usize = 256;
+/// stdio: how often deadlines, idle sessions and silent streams are looked at.
+pub const STDIO_TICK: Duration = Duration::from_millis(50);
+/// stdio: the same, while no request is under way.
+pub const STDIO_TICK_IDLE: Duration = Duration::from_millis(250);
+
 const _: () = assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX, "a token must fit into a head");
 const _: () = assert!(TOKEN_HEADER_BYTES_MAX < TOKEN_BYTES_MAX, "the header is a part of the token");
 const _: () =

@@ -36,6 +36,8 @@ use crate::relay::upstream::{Pool, PoolError};
 use crate::reply::{ClientFault, Refusal, Reply, UpstreamFault};
 use crate::route::{Endpoint, Login};
 use crate::secret::Secret;
+use crate::stdio::outlet::Caller;
+use crate::stdio::{Bridge, BridgeFault};
 
 /// Why the proxy does not start.
 #[derive(Debug)]
@@ -52,8 +54,8 @@ pub enum StartError {
     Login(RelayFault),
     /// The system has no threads or descriptors for us.
     System(io::Error),
-    /// A subprocess is configured, which this version does not serve.
-    Stdio,
+    /// The MCP server is a program that cannot be started.
+    Bridge(BridgeFault),
     /// The built-in demonstration listens on loopback alone.
     NotLoopback(SocketAddr),
 }
@@ -73,8 +75,11 @@ impl StartError {
             Self::System(_) | Self::Login(RelayFault::Thread(_)) => {
                 "raise the limits of open files and threads for this user"
             }
-            Self::Stdio => {
-                "start the server yourself and set transport_mode: streamable_http with its base_url"
+            Self::Bridge(BridgeFault::Launch(_)) => {
+                "check stdio.user_command and stdio.work_dir; a program in another folder is written with its whole path"
+            }
+            Self::Bridge(BridgeFault::System(_)) => {
+                "raise the limits of open files and threads for this user"
             }
             Self::NotLoopback(_) => {
                 "leave --listen out, or name an address of loopback, such as 127.0.0.1:8080"
@@ -92,7 +97,7 @@ impl fmt::Display for StartError {
             Self::Pool(_) => f.write_str("the way to the MCP server cannot be prepared"),
             Self::Login(_) => f.write_str("the login relay cannot be prepared"),
             Self::System(_) => f.write_str("the system refuses threads or descriptors"),
-            Self::Stdio => f.write_str("MCP servers over stdio are not served by this version"),
+            Self::Bridge(fault) => write!(f, "{fault}"),
             Self::NotLoopback(addr) => {
                 write!(f, "--local does not listen on {addr}: whoever reaches it is let in")
             }
@@ -107,7 +112,9 @@ impl std::error::Error for StartError {
             Self::Roots(err) | Self::Login(RelayFault::Roots(err)) => Some(err),
             Self::Keys(err) => Some(err),
             Self::Pool(err) => Some(err),
-            Self::Stdio | Self::NotLoopback(_) => None,
+            // Its own level is told already.
+            Self::Bridge(fault) => std::error::Error::source(fault),
+            Self::NotLoopback(_) => None,
         }
     }
 }
@@ -115,10 +122,52 @@ impl std::error::Error for StartError {
 /// A running proxy.
 pub struct Proxy {
     server: Server<Front>,
-    pool: Arc<Pool>,
+    behind: Arc<Behind>,
     keys: Arc<KeyStore>,
     login: Option<Arc<LoginRelay>>,
     log: Log,
+}
+
+/// What the gate stands in front of.
+enum Behind {
+    /// An MCP server that speaks HTTP.
+    Http(Http),
+    /// One that is a program.
+    Stdio(Bridge),
+}
+
+/// The way to an MCP server that speaks HTTP.
+struct Http {
+    pool: Arc<Pool>,
+    base: BaseUrl,
+    authorization: Option<Secret>,
+    first_byte_timeout: Duration,
+}
+
+impl Behind {
+    fn start(config: &Config, sessions: &Arc<SessionKey>, log: &Log) -> Result<Self, StartError> {
+        match &config.upstream {
+            Upstream::Http { base, first_byte_timeout, authorization } => {
+                let roots = root_store(config.ca_file.as_deref()).map_err(StartError::Roots)?;
+                Ok(Self::Http(Http {
+                    pool: Pool::start(base, &config.public, roots, log).map_err(StartError::Pool)?,
+                    base: base.clone(),
+                    authorization: authorization.clone(),
+                    first_byte_timeout: *first_byte_timeout,
+                }))
+            }
+            Upstream::Stdio(stdio) => {
+                Bridge::start(stdio, config, sessions, log).map(Self::Stdio).map_err(StartError::Bridge)
+            }
+        }
+    }
+
+    fn stop(&self) {
+        match self {
+            Self::Http(http) => http.pool.stop(),
+            Self::Stdio(bridge) => bridge.stop(),
+        }
+    }
 }
 
 impl Proxy {
@@ -142,17 +191,15 @@ impl Proxy {
         clock: Clock,
         log: Log,
     ) -> Result<Self, StartError> {
-        let Upstream::Http { base, first_byte_timeout, authorization } = config.upstream.clone() else {
-            return Err(StartError::Stdio);
-        };
         if config.limits.workers.is_none() && config.issuers.iter().any(|one| one.introspection.is_some()) {
             config.limits.workers = Some(INTROSPECTION_WORKERS);
         }
         let bound = listener.local_addr().map_err(|err| StartError::Listen(config.listen, err))?;
-        let roots = root_store(config.ca_file.as_deref()).map_err(StartError::Roots)?;
-        let pool = Pool::start(&base, &config.public, roots, &log).map_err(StartError::Pool)?;
         let keys = KeyStore::start(&config.issuers, config.ca_file.as_deref(), &clock, &log);
         let keys = Arc::new(keys.map_err(StartError::Keys)?);
+        let sessions = Arc::new(SessionKey::new(config.session_key.as_ref()));
+        let behind = Behind::start(&config, &sessions, &log).inspect_err(|_| keys.shutdown())?;
+        let behind = Arc::new(behind);
         keys.prefetch();
         let auth = Authenticator::new(&config, Arc::clone(&keys), log.clone());
         let login = LoginRelay::start(&config, &clock, &log).map_err(StartError::Login)?.map(Arc::new);
@@ -161,14 +208,11 @@ impl Proxy {
             config.limits.streams_per_principal.unwrap_or_else(|| all - all / STREAMS_SPARED_PART);
         let front = Front {
             gate: Gate::new(&config, auth, bound),
-            sessions: Arc::new(SessionKey::new(config.session_key.as_ref())),
-            pool: Arc::clone(&pool),
-            base,
+            sessions,
+            behind: Arc::clone(&behind),
             paths: config.paths.clone(),
             public: config.public.clone(),
-            authorization,
             identity: config.identity_headers,
-            first_byte_timeout,
             streams: Streams::new(config.limits.streams, streams_each),
             streams_outlive_token: config.streams_outlive_token,
             leeway_seconds: config.leeway_seconds,
@@ -179,9 +223,12 @@ impl Proxy {
         };
         let mut settings = Settings::new(&config.limits);
         settings.trusted = Proxies::new(config.trusted_proxies);
-        let server =
-            Server::start(listener, Arc::new(front), settings, log.clone()).map_err(StartError::System)?;
-        Ok(Self { server, pool, keys, login, log })
+        let server = Server::start(listener, Arc::new(front), settings, log.clone());
+        let server = server.map_err(StartError::System).inspect_err(|_| {
+            behind.stop();
+            keys.shutdown();
+        })?;
+        Ok(Self { server, behind, keys, login, log })
     }
 
     /// Where it listens.
@@ -196,13 +243,30 @@ impl Proxy {
         self.server.connections()
     }
 
+    /// What the MCP server is, for the log.
+    fn protects(&self) -> String {
+        match &*self.behind {
+            Behind::Http(http) => http.pool.shown().to_owned(),
+            Behind::Stdio(_) => "a program".to_owned(),
+        }
+    }
+
+    /// The bridge, where the MCP server is a program.
+    #[must_use]
+    pub fn bridge(&self) -> Option<&Bridge> {
+        match &*self.behind {
+            Behind::Http(_) => None,
+            Behind::Stdio(bridge) => Some(bridge),
+        }
+    }
+
     /// Stops: running requests finish within a bound, and every thread is joined.
     pub fn stop(self) {
         self.server.stop();
         if let Some(login) = &self.login {
             login.stop();
         }
-        self.pool.stop();
+        self.behind.stop();
         self.keys.shutdown();
         self.log.info("stopped", &[]);
     }
@@ -216,8 +280,7 @@ pub fn serve(config: Config, log: Log) -> Result<(), StartError> {
     let signal = StopSignal::watch().map_err(StartError::System)?;
     let loopback = config.listen.ip().is_loopback();
     let proxy = Proxy::start(config, Clock::system(), log.clone())?;
-    let upstream = proxy.pool.shown();
-    log.info("listening", &[("address", &proxy.addr()), ("mcp_server", &upstream)]);
+    log.info("listening", &[("address", &proxy.addr()), ("mcp_server", &proxy.protects())]);
     if !loopback {
         log.warn("the listener is reachable from other hosts; tokens need TLS in front of it", &[]);
     }
@@ -262,13 +325,10 @@ impl StopSignal {
 struct Front {
     gate: Gate,
     sessions: Arc<SessionKey>,
-    pool: Arc<Pool>,
-    base: BaseUrl,
+    behind: Arc<Behind>,
     paths: Paths,
     public: PublicUrl,
-    authorization: Option<Secret>,
     identity: bool,
-    first_byte_timeout: Duration,
     streams: Arc<Streams>,
     streams_outlive_token: bool,
     leeway_seconds: i64,
@@ -339,10 +399,14 @@ impl Handler for Front {
             grant: admitted.grant,
             id: relay.id.clone(),
             streams: Arc::clone(&self.streams),
+            stream_ends: self.stream_ends(relay.permit.principal().expires),
             place: None,
             line,
         };
-        self.relay(relay, request, admitted.client, ticket)
+        match &*self.behind {
+            Behind::Http(http) => self.relay(http, relay, request, admitted.client, ticket),
+            Behind::Stdio(bridge) => bridge.serve(relay, request, Box::new(ticket)),
+        }
     }
 
     fn refuse(&self, head: Option<&Incoming>, fault: Fault) -> Reply {
@@ -360,7 +424,15 @@ impl Handler for Front {
 
 impl Front {
     /// Begins the exchange with the MCP server. The permit is used up here: one request, one permit.
-    fn relay(&self, relay: Relay, request: &Incoming, client: IpAddr, mut ticket: Ticket) -> Answer {
+    fn relay(
+        &self,
+        http: &Http,
+        relay: Relay,
+        request: &Incoming,
+        client: IpAddr,
+        mut ticket: Ticket,
+    ) -> Answer {
+        let pool = &http.pool;
         let Relay { permit, endpoint, era, id, .. } = relay;
         let principal = permit.principal();
         // A modern request has no session; whatever is sent under that name is not even looked at (M-15).
@@ -369,15 +441,15 @@ impl Front {
         let target = if endpoint == Endpoint::Messages {
             self.sessions.open_target(principal, request.target()).map(|open| {
                 let join = if open.query.is_empty() { "" } else { "?" };
-                format!("{}{}{join}{}", self.pool.prefix(), open.path, open.query)
+                format!("{}{}{join}{}", pool.prefix(), open.path, open.query)
             })
         } else {
-            Some(format!("{}{}", self.pool.prefix(), request.target()))
+            Some(format!("{}{}", pool.prefix(), request.target()))
         };
         let (Some(target), false) = (target, session == Some(None)) else {
             return Answer::Reply(ticket.refuse(&Refusal::UnknownSession { id }));
         };
-        let moved = self.pool.follow(&target);
+        let moved = pool.follow(&target);
         let followed = moved.is_some();
         let target = moved.unwrap_or(target);
         let mut head = Vec::with_capacity(1024);
@@ -386,9 +458,9 @@ impl Front {
             request,
             &Outbound {
                 target: &target,
-                authority: self.pool.authority(),
+                authority: pool.authority(),
                 session: session.flatten(),
-                authorization: self.authorization.as_ref(),
+                authorization: http.authorization.as_ref(),
                 identity: self.identity.then_some(&**principal),
                 public: (&self.public.scheme, &self.public.authority),
                 peer: client,
@@ -405,12 +477,12 @@ impl Front {
             idempotent: request.method() == Method::Get,
             head_only: false,
             endless,
-            first_byte_timeout: self.first_byte_timeout,
+            first_byte_timeout: http.first_byte_timeout,
             stream_idle_time: self.stream_idle_time,
-            stream_ends: self.stream_ends(principal.expires),
-            rewriter: (endpoint == Endpoint::Sse).then(|| Box::new(self.rewriter(principal))),
+            stream_ends: ticket.stream_ends,
+            rewriter: (endpoint == Endpoint::Sse).then(|| Box::new(self.rewriter(&http.base, principal))),
         };
-        Answer::Relay(Box::new(Exchange::begin(&self.pool, order, Box::new(ticket))))
+        Answer::Relay(Box::new(Exchange::begin(pool, order, Box::new(ticket))))
     }
 
     /// When streams end that a token opened which holds until then.
@@ -423,8 +495,8 @@ impl Front {
     }
 
     /// Leads the endpoint events of one stream back to us, bound to whoever opened it (SSE-03, SSE-05).
-    fn rewriter(&self, principal: &Arc<Principal>) -> EndpointRewriter {
-        let (base, public, paths) = (self.base.clone(), self.public.clone(), self.paths.clone());
+    fn rewriter(&self, base: &BaseUrl, principal: &Arc<Principal>) -> EndpointRewriter {
+        let (base, public, paths) = (base.clone(), self.public.clone(), self.paths.clone());
         let (sessions, principal) = (Arc::clone(&self.sessions), Arc::clone(principal));
         EndpointRewriter::new(Box::new(move |address| {
             let (target, whole) = sse::resolve(address, &base, &public, &paths.sse, &paths.messages)?;
@@ -442,6 +514,8 @@ struct Ticket {
     grant: Grant,
     id: Option<Box<str>>,
     streams: Arc<Streams>,
+    /// When event streams end, whatever comes on them: with the token that opened them.
+    stream_ends: Option<Instant>,
     place: Option<Place>,
     line: Line,
 }
@@ -466,6 +540,37 @@ impl Ticket {
         let reply = self.grant.dress(self.line.audit.refuse(refusal));
         self.line.write(reply.status);
         reply
+    }
+}
+
+impl Caller for Ticket {
+    fn begin(&mut self, reply: Reply) -> Reply {
+        self.line.write(reply.status);
+        self.grant.dress(reply)
+    }
+
+    fn refuse(&mut self, refusal: &Refusal<'_>) -> Reply {
+        Self::refuse(self, refusal)
+    }
+
+    fn take_place(&mut self) -> Result<(), Reply> {
+        Self::take_place(self).map_err(|full| {
+            let id = self.id.take();
+            self.refuse_stream(full, id)
+        })
+    }
+
+    fn stream_ends(&self) -> Option<Instant> {
+        self.stream_ends
+    }
+
+    fn ended(&mut self, why: &dyn fmt::Display) {
+        Context::ended(self, why);
+    }
+
+    fn left(&mut self) {
+        // The call was made all the same. 499 is what nginx writes for it.
+        self.line.write(499);
     }
 }
 

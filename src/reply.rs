@@ -120,6 +120,13 @@ pub enum Refusal<'a> {
         /// The id of the request, as it was written.
         id: Option<Box<str>>,
     },
+    /// 400: a message that does not fit its session (requirements SH-01, SH-12, SH-16).
+    Session {
+        /// Why.
+        fault: SessionFault,
+        /// The id of the request, as it was written.
+        id: Option<Box<str>>,
+    },
     /// 503: no key has ever been fetched; the operator must look at the identity provider (D8).
     KeysUnavailable,
     /// 502, 504: the operator must look at the MCP server.
@@ -182,6 +189,36 @@ impl fmt::Display for ClientFault {
             Self::ContentEncoding => f.write_str("the body must not have a content encoding"),
             Self::UnexpectedBody => f.write_str("a request with this method has no body"),
         }
+    }
+}
+
+/// Why a message does not fit its session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionFault {
+    /// No `Mcp-Session-Id`, and no `initialize` either (SH-12).
+    Missing,
+    /// `MCP-Protocol-Version` is not the version that was agreed on (SH-16).
+    Version,
+    /// `initialize` in a session that has been initialized.
+    AlreadyInitialized,
+    /// An array of messages under a revision without batches (SH-01).
+    NoBatches,
+    /// The id of a request that still waits for its answer.
+    IdInUse,
+    /// A message that cannot be led.
+    Unreadable,
+}
+
+impl fmt::Display for SessionFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "Mcp-Session-Id is missing; a session begins with initialize",
+            Self::Version => "MCP-Protocol-Version is not the version of this session",
+            Self::AlreadyInitialized => "this session has been initialized",
+            Self::NoBatches => "the protocol version of this session has no batches",
+            Self::IdInUse => "a request with this id still waits for its answer",
+            Self::Unreadable => "a message of this form cannot be led in a session",
+        })
     }
 }
 
@@ -309,6 +346,7 @@ impl fmt::Display for Refusal<'_> {
             Self::Message(fault) => write!(f, "{fault}"),
             Self::Denied { denied, .. } => write!(f, "{denied}"),
             Self::UnknownSession { .. } => f.write_str("no such session"),
+            Self::Session { fault, .. } => write!(f, "{fault}"),
             Self::Login(fault) => fault.fmt(f),
             Self::KeysUnavailable => f.write_str("tokens cannot be verified at the moment"),
             Self::Upstream { fault, .. } => write!(f, "{fault}"),
@@ -324,6 +362,8 @@ impl fmt::Display for Refusal<'_> {
 const SERVER_ERROR: i32 = -32000;
 /// What the official servers say about a session that they do not know.
 const SESSION_NOT_FOUND: i32 = -32001;
+/// `Invalid Request` of JSON-RPC 2.0 section 5.1.
+const INVALID_REQUEST: i32 = -32600;
 /// `Internal error` of JSON-RPC 2.0 section 5.1.
 const INTERNAL_ERROR: i32 = -32603;
 
@@ -340,6 +380,10 @@ impl Refusal<'_> {
             Self::Client(fault) => (fault.status(), self.rpc_error(SERVER_ERROR, None)),
             Self::Message(fault) => (400, self.rpc_error(fault.reason.code(), fault.id.as_deref())),
             Self::UnknownSession { id } => (404, self.rpc_error(SESSION_NOT_FOUND, id.as_deref())),
+            Self::Session { fault: SessionFault::Missing | SessionFault::Version, id } => {
+                (400, self.rpc_error(SERVER_ERROR, id.as_deref()))
+            }
+            Self::Session { id, .. } => (400, self.rpc_error(INVALID_REQUEST, id.as_deref())),
             Self::KeysUnavailable => (503, self.rpc_error(INTERNAL_ERROR, None)),
             Self::Upstream { fault: UpstreamFault::TimedOut, id } => {
                 (504, self.rpc_error(INTERNAL_ERROR, id.as_deref()))
@@ -381,12 +425,31 @@ impl Refusal<'_> {
         }
     }
 
-    /// A JSON-RPC error. Without an id the member is left out, as MCP does, rather than null, which its clients refuse.
     fn rpc_error(&self, code: i32, id: Option<&str>) -> Vec<u8> {
-        let id = id.map(|id| format!("\"id\":{id},")).unwrap_or_default();
-        let message = serde_json::Value::from(self.to_string());
-        format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{code},"message":{message}}}}}"#).into_bytes()
+        rpc_error(code, &self.to_string(), id).into_bytes()
     }
+}
+
+/// A JSON-RPC answer of the modern era, `body`, whose error has `code` if it is one. Those that say that the request
+/// itself was wrong decide the status; all others travel under 200 (M-04, M-05, M-18).
+#[must_use]
+pub fn modern(body: Vec<u8>, code: Option<i64>) -> Reply {
+    let status = match code {
+        Some(-32601) => 404,
+        Some(-32022..=-32020) => 400,
+        _ => 200,
+    };
+    Reply::json(status, body)
+        .header(header::CACHE_CONTROL, HeaderValue::fixed("no-store"))
+        .header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::fixed("nosniff"))
+}
+
+/// A JSON-RPC error. Without an id the member is left out, as MCP does, rather than null, which its clients refuse.
+#[must_use]
+pub fn rpc_error(code: i32, message: &str, id: Option<&str>) -> String {
+    let id = id.map(|id| format!("\"id\":{id},")).unwrap_or_default();
+    let message = serde_json::Value::from(message);
+    format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{code},"message":{message}}}}}"#)
 }
 
 /// RFC 6750 section 3.1.
@@ -439,6 +502,8 @@ mod tests {
             (fault(Reason::ClaimMissing), 400, -32602, true, None),
             (fault(Reason::NameLookalike("method")), 400, -32600, true, None),
             (Refusal::UnknownSession { id: id() }, 404, -32001, true, None),
+            (Refusal::Session { fault: SessionFault::Missing, id: id() }, 400, -32000, true, None),
+            (Refusal::Session { fault: SessionFault::IdInUse, id: id() }, 400, -32600, true, None),
             (Refusal::KeysUnavailable, 503, -32603, false, Some("retry-after: 10")),
             (upstream(UpstreamFault::Unreachable), 502, -32603, true, None),
             (upstream(UpstreamFault::BadAnswer), 502, -32603, true, None),

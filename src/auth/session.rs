@@ -35,6 +35,7 @@ impl fmt::Debug for SessionKey {
 enum Purpose {
     Header,
     Query,
+    State,
 }
 
 impl SessionKey {
@@ -74,6 +75,19 @@ impl SessionKey {
         self.holds(Purpose::Header, principal, id.as_bytes(), mac).then_some(id)
     }
 
+    /// As [`SessionKey::seal`], for a `requestState` of MCP 2026-07-28 that we made (M-20).
+    #[must_use]
+    pub fn seal_state(&self, principal: &Principal, id: &str) -> String {
+        format!("{id}.{}", self.mac(Purpose::State, principal, id.as_bytes()))
+    }
+
+    /// As [`SessionKey::open`], for such a `requestState`.
+    #[must_use]
+    pub fn open_state<'a>(&self, principal: &Principal, sealed: &'a str) -> Option<&'a str> {
+        let (id, mac) = sealed.rsplit_once('.')?;
+        self.holds(Purpose::State, principal, id.as_bytes(), mac).then_some(id)
+    }
+
     /// `target`, a path with or without a query, with the MAC of its query as one more parameter.
     #[must_use]
     pub fn seal_target(&self, principal: &Principal, target: &str) -> String {
@@ -111,6 +125,7 @@ impl SessionKey {
         context.update(match purpose {
             Purpose::Header => b"header",
             Purpose::Query => b"query-",
+            Purpose::State => b"state-",
         });
         // With its length before it, no part can pass for the end of the one before.
         for part in [principal.issuer.as_bytes(), principal.subject.as_bytes(), id] {
@@ -213,5 +228,9 @@ mod tests {
         let sealed = key.seal(&alice, "a=b").unwrap();
         let mac = sealed.rsplit_once('.').unwrap().1;
         assert_eq!(key.open_target(&alice, &format!("/m?a=b&{SESSION_PARAMETER}={mac}")), None);
+        let state = key.seal_state(&alice, "a=b");
+        assert_eq!((key.open_state(&alice, &state), key.open(&alice, &state)), (Some("a=b"), None));
+        assert_eq!(key.open_state(&alice, &sealed), None);
+        assert_eq!(key.open_state(&principal("i", "bob"), &state), None);
     }
 }

@@ -10,7 +10,7 @@ use super::load::Outside;
 use super::problem::Findings;
 use super::section::{Placed, Section, show};
 use super::tree::{Node, Path};
-use super::{Allowed, Mcp20250326, TokenTypePolicy};
+use super::{Allowed, Mcp20250326, Share, TokenTypePolicy};
 use crate::limits as l;
 use crate::log;
 use crate::provider::preset::{PRESETS, Preset};
@@ -121,9 +121,17 @@ pub struct Stdio {
     pub enabled: Flag,
     pub user_command: Text,
     pub work_dir: Text,
-    pub args: Vec<String>,
+    pub args: Vec<Placed<String>>,
     /// `NAME=value`, each a possible secret.
     pub env: Vec<Secret>,
+    pub shell: Flag,
+    pub inherit_env: Flag,
+    pub share: Option<Placed<Share>>,
+    pub sessions: Number,
+    pub sessions_per_principal: Number,
+    pub session_idle_seconds: Number,
+    pub request_seconds: Number,
+    pub line_bytes: Number,
 }
 
 /// `cors`
@@ -321,13 +329,22 @@ impl Paths {
 
 impl Stdio {
     fn read(mut section: Section<'_>) -> Self {
-        let texts = |list: Texts| list.map(|list| list.value).unwrap_or_default().into_iter();
+        let (many, seconds) = (|| 1..=100_000, || 1..=l::CONFIG_SECONDS_MAX);
+        let bytes_max = u64::try_from(l::BODY_BYTES_IN_FLIGHT_MAX).unwrap_or(u64::MAX);
         let stdio = Self {
             enabled: section.flag("enabled"),
             user_command: section.text("user_command"),
             work_dir: section.text("work_dir"),
-            args: texts(section.list("args")).map(|arg| arg.value).collect(),
+            args: section.list("args").map(|list| list.value).unwrap_or_default(),
             env: section.list("env").map(|list| environment(&section, list)).unwrap_or_default(),
+            shell: section.flag("shell"),
+            inherit_env: section.flag("inherit_env"),
+            share: section.choice("share", &[("all", Share::All), ("principal", Share::Principal)]),
+            sessions: section.number("sessions", many()),
+            sessions_per_principal: section.number("sessions_per_principal", many()),
+            session_idle_seconds: section.number("session_idle_seconds", seconds()),
+            request_seconds: section.number("request_seconds", seconds()),
+            line_bytes: section.number("line_bytes", 1024..=bytes_max),
         };
         section.done();
         stdio

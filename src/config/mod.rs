@@ -9,6 +9,7 @@
 //! [`file::File`] is the shape of `config.yaml`, word for word; turning it into a [`Config`] is the only place where
 //! configuration can be wrong, and it reports everything that is wrong at once. `load.rs` walks that line.
 
+pub mod command;
 pub mod file;
 pub mod login;
 pub mod tree;
@@ -20,6 +21,7 @@ mod problem;
 mod resolve;
 mod scopes;
 mod section;
+mod stdio;
 mod trust;
 mod url;
 
@@ -34,6 +36,7 @@ use crate::secret::Secret;
 
 pub use algorithm::{Algorithm, Allowed};
 pub use claims::{ClaimNames, SHAPES, Shape};
+pub use command::{CommandLine, Share, Stdio};
 pub use load::{Outside, Overrides};
 pub use problem::{LoadError, Note, NoteKind, Problem};
 pub use section::Placed;
@@ -136,11 +139,8 @@ pub enum Upstream {
         /// Our own credential for it, sent as `Authorization`.
         authorization: Option<Secret>,
     },
-    /// A subprocess, which is not served yet.
-    Stdio {
-        /// The command as it was written.
-        command: String,
-    },
+    /// A subprocess.
+    Stdio(Box<Stdio>),
 }
 
 /// An `http://` or `https://` URL without query and fragment, or `unix:/path/of.sock` with a path below it.

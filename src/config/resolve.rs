@@ -217,20 +217,8 @@ impl Resolver<'_> {
     }
 
     fn upstream(&self, listen: Option<SocketAddr>) -> Option<Upstream> {
-        let stdio = &self.file.stdio;
         if self.transport() == Some(Transport::Stdio) {
-            let at =
-                self.file.transport_mode.as_ref().map_or_else(|| self.top.key("stdio"), |t| t.path.clone());
-            if let Some(enabled) = stdio.enabled.as_ref().filter(|enabled| !enabled.value) {
-                let fix = "write enabled: true, or another transport_mode";
-                self.findings.problem(&enabled.path, "false, while the transport is stdio", fix);
-            }
-            let Some(command) = &stdio.user_command else {
-                let fix = "add a stdio section with user_command, the command that starts your MCP server";
-                self.findings.problem(&at, "stdio, without a command to start", fix);
-                return None;
-            };
-            return Some(Upstream::Stdio { command: command.value.clone() });
+            return self.stdio().map(|stdio| Upstream::Stdio(Box::new(stdio)));
         }
         let base = match &self.file.base_url {
             Some(text) => {

@@ -47,7 +47,7 @@ use http1::{Fault, Incoming};
 use park::Park;
 use pump::{Inbox, Pump};
 pub use pump::{Producer, Step, Waker, Watch};
-use wake::Wake;
+pub(crate) use wake::Wake;
 
 /// What the engine asks of the program behind it.
 ///

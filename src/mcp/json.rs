@@ -232,6 +232,34 @@ impl<'a> Reader<'a> {
         Ok((kind, self.text.get(start..self.at).unwrap_or_default()))
     }
 
+    /// Reads the next value and gives it as [`Reader::raw`] does, with the offset of its first byte.
+    ///
+    /// # Errors
+    /// The grammar is broken.
+    pub fn raw_at(&mut self) -> Result<(usize, Kind, &'a str), JsonFault> {
+        self.peek();
+        let start = self.at;
+        self.raw().map(|(kind, raw)| (start, kind, raw))
+    }
+
+    /// The offset of the next value.
+    pub fn position(&mut self) -> usize {
+        self.peek();
+        self.at
+    }
+
+    /// The text between two offsets that [`Reader::position`] gave.
+    #[must_use]
+    pub fn between(&self, from: usize, to: usize) -> &'a str {
+        self.text.get(from..to).unwrap_or_default()
+    }
+
+    /// The offset behind what was read last.
+    #[must_use]
+    pub fn consumed(&self) -> usize {
+        self.at
+    }
+
     /// The text must be over.
     ///
     /// # Errors

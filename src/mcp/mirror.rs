@@ -26,7 +26,7 @@ pub fn check(
     era: Era,
     message: &Message<'_>,
 ) -> Result<(), Reason> {
-    let name = name.map(decode).transpose()?;
+    let name = name.map(|name| decode(name).ok_or(Reason::MirrorUndecodable(NAME))).transpose()?;
     for rpc in message.all() {
         if method.is_some_and(|header| header != rpc.method.as_bytes()) {
             return Err(Reason::MirrorDiffers(METHOD));
@@ -64,15 +64,13 @@ fn names(rpc: &Rpc<'_>, header: &[u8]) -> bool {
     }
 }
 
-/// Undoes `=?base64?…?=`. The markers are exact: other spellings, or one of the two alone, are the text itself.
-fn decode(header: &[u8]) -> Result<Cow<'_, [u8]>, Reason> {
+/// Undoes `=?base64?…?=`. The markers are exact: other spellings, or one of the two alone, are the text itself. `None`
+/// for what is not base64 of UTF-8 text.
+pub(crate) fn decode(header: &[u8]) -> Option<Cow<'_, [u8]>> {
     let encoded = header.strip_prefix(b"=?base64?").and_then(|rest| rest.strip_suffix(b"?="));
-    let Some(encoded) = encoded else { return Ok(Cow::Borrowed(header)) };
-    let decoded = STANDARD.decode(encoded).map_err(|_| Reason::MirrorUndecodable(NAME))?;
-    match std::str::from_utf8(&decoded) {
-        Ok(_) => Ok(Cow::Owned(decoded)),
-        Err(_) => Err(Reason::MirrorUndecodable(NAME)),
-    }
+    let Some(encoded) = encoded else { return Some(Cow::Borrowed(header)) };
+    let decoded = STANDARD.decode(encoded).ok()?;
+    std::str::from_utf8(&decoded).is_ok().then_some(Cow::Owned(decoded))
 }
 
 #[cfg(test)]

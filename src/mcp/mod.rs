@@ -52,6 +52,8 @@ pub enum Reason {
     ClaimUnreadable,
     /// The header names a modern revision while `_meta` names none (M-06).
     ClaimMissing,
+    /// `_meta` of a modern request does not hold the capabilities of its client (M-06).
+    CapabilitiesMissing,
     /// `initialize` under a revision that has none.
     InitializeUnderModern,
     /// `MCP-Protocol-Version` is missing on a modern request (M-03).
@@ -84,9 +86,11 @@ impl Reason {
             | Self::BadParams
             | Self::InitializeInBatch
             | Self::ModernInBatch => -32600,
-            Self::ParamsNotObject | Self::ItemUnreadable(_) | Self::ClaimUnreadable | Self::ClaimMissing => {
-                -32602
-            }
+            Self::ParamsNotObject
+            | Self::ItemUnreadable(_)
+            | Self::ClaimUnreadable
+            | Self::ClaimMissing
+            | Self::CapabilitiesMissing => -32602,
             Self::InitializeUnderModern
             | Self::VersionMissing
             | Self::VersionDiffers
@@ -118,6 +122,9 @@ impl fmt::Display for Reason {
             Self::ClaimUnreadable => f.write_str("the protocol version in _meta must be a string"),
             Self::ClaimMissing => {
                 f.write_str("params._meta must name the protocol version that MCP-Protocol-Version names")
+            }
+            Self::CapabilitiesMissing => {
+                f.write_str("params._meta must hold io.modelcontextprotocol/clientCapabilities, an object")
             }
             Self::InitializeUnderModern => {
                 f.write_str("the protocol version that MCP-Protocol-Version names has no initialize")

@@ -75,6 +75,12 @@ impl Revision {
         self >= Self::V2025_03_26 && !self.is_modern()
     }
 
+    /// Whether a stream begins with an empty event, whose id leads back to it when it breaks (SH-05, SH-10).
+    #[must_use]
+    pub fn streams_resume(self) -> bool {
+        self >= Self::V2025_11_25 && !self.is_modern()
+    }
+
     /// Whether a client says its revision in `MCP-Protocol-Version`.
     #[must_use]
     pub fn has_version_header(self) -> bool {
@@ -172,6 +178,7 @@ mod tests {
             let revision = Revision::parse(text).unwrap();
             let found = (revision.is_modern(), revision.allows_batches(), revision.has_sessions());
             assert_eq!(found, (modern, batches, sessions), "{text}");
+            assert_eq!(revision.streams_resume(), text >= "2025-11-25" && !modern, "{text}");
         }
         let others = "2025|2025-3-26|2025-03-2x|20250326|2025-13-01|2025-00-01|2025-01-32|2025-01-00|2025/03/26| \
             2025-03-26|2025-03-26 |DRAFT-2026|２025-03-2|+025-01-01|2025-+1-01";

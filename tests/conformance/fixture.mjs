@@ -2,7 +2,7 @@
 // name. It knows nothing of tokens: everything it serves through the proxy, the proxy has let through.
 //
 //   node fixture.mjs http [--any-host]   prints {"url": …}; without --any-host it refuses foreign Host and Origin headers
-//   node fixture.mjs stdio               the same server on standard input and output
+//   node fixture.mjs stdio [--legacy|--modern]   the same server on standard input and output, of one era or of both
 //
 // GET /seen answers {"requests", "authorization"}: how many requests came to /mcp, and how many of them with a token.
 
@@ -15,7 +15,7 @@ import {
   toNodeHandler,
 } from '@modelcontextprotocol/node';
 import { createMcpHandler, isLegacyRequest, McpServer } from '@modelcontextprotocol/server';
-import { serveStdio } from '@modelcontextprotocol/server/stdio';
+import { serveStdio, StdioServerTransport } from '@modelcontextprotocol/server/stdio';
 import { addPrompts, addResources } from './fixture-content.mjs';
 import { addQuestions, stateCodec } from './fixture-questions.mjs';
 import { addTools } from './fixture-tools.mjs';
@@ -150,5 +150,10 @@ function serveHttp(anyHost) {
 
 const [kind, ...flags] = process.argv.slice(2);
 if (kind === 'http') serveHttp(flags.includes('--any-host'));
-else if (kind === 'stdio') serveStdio(() => build(announceThroughServer));
+else if (kind === 'stdio' && flags.includes('--legacy')) {
+  // A server that is connected by hand knows sessions and nothing else.
+  await build(announceThroughServer).connect(new StdioServerTransport());
+} else if (kind === 'stdio') {
+  serveStdio(() => build(announceThroughServer), { legacy: flags.includes('--modern') ? 'reject' : 'serve' });
+}
 else throw new Error(`http or stdio, not ${kind}`);

@@ -90,15 +90,15 @@ export async function startFixture(...flags) {
   return fixture;
 }
 
-/** The proxy in front of `server`, an origin, trusting `issuer` for tokens of `audience`: all checks on, nothing waived. */
-export async function startProxy({ binary, folder, server, issuer, audience }) {
+/** The proxy in front of `server`, an origin, or of the program that `command` starts, trusting `issuer` for tokens of `audience`: all checks on, nothing waived. */
+export async function startProxy({ binary, folder, server, command, issuer, audience }) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}/mcp`;
   const file = join(folder, `proxy-${port}.yaml`);
   const lines = [
     `proxy_base_url: http://127.0.0.1:${port}`,
     `listen_port: ${port}`,
-    `base_url: ${server}`,
+    ...(command ? ['transport_mode: stdio', 'stdio:', `  user_command: ${JSON.stringify(command.join(' '))}`] : [`base_url: ${server}`]),
     'timeout_seconds: 30',
     'paths: { sse: /sse, messages: /messages/, streamable_http: /mcp }',
     'protected_resource_metadata:',

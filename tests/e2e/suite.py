@@ -77,8 +77,33 @@ def client(*command: str) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def typescript(generation: str, transport: str, url: str) -> dict:
-    return client("node", str(pathlib.Path(NODE_DIR) / "client.mjs"), generation, transport, url)
+def typescript(generation: str, transport: str, url: str, *more: str) -> dict:
+    return client("node", str(pathlib.Path(NODE_DIR) / "client.mjs"), generation, transport, url, *more)
+
+
+def program(generation: str, transport: str, url: str, token: str, server: str, folder: str) -> dict:
+    """A client at a server that is a program, with everything that such a server asks of its client."""
+    return client("node", str(pathlib.Path(NODE_DIR) / "stdio.mjs"), generation, transport, url, token, server, folder)
+
+
+def family(pid: int) -> list[int]:
+    """Every process that descends from this one."""
+    parents = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            parents[int(entry.name)] = int(fields[1])
+    found = [pid]
+    for known in found:
+        found.extend(child for child, parent in parents.items() if parent == known)
+    return found[1:]
+
+
+def until(what: str, holds, seconds: int = 20) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"waited in vain until {what}"
+        time.sleep(0.05)
 
 
 def python(url: str, mode: str) -> dict:
@@ -131,24 +156,30 @@ class Suite:
                 print(f"--- {started.name}\n{started.text()[-1500:]}", flush=True)
             return None
         self.passed += 1
-        told = {key: value for key, value in (seen or {}).items() if key in ("version", "progress", "scope")}
+        told = {key: value for key, value in (seen or {}).items() if key in ("version", "progress", "scope", "asked", "children")}
         print(f"ok   {name} ({time.monotonic() - began:.1f} s) {told or ''}", flush=True)
         return seen
 
-    def proxy(self, name: str, server_port: int, issuer: str, path: str, login: str = "", *flags: str) -> str:
+    def proxy(
+        self, name: str, server: int | str, issuer: str, path: str, login: str = "", *flags: str, audience: str = ""
+    ) -> str:
+        """In front of a server on a port, or of one that is started with a command."""
         port = free_port()
         origin = f"http://127.0.0.1:{port}"
         file = self.folder / f"{name}.yaml"
+        if isinstance(server, int):
+            behind = f"base_url: http://127.0.0.1:{server}\ntimeout_seconds: 20"
+        else:
+            behind = f"transport_mode: stdio\nstdio:\n  user_command: '{server}'\n  session_idle_seconds: 3600"
         file.write_text(
             f"""\
 proxy_base_url: {origin}
 listen_port: {port}
-base_url: http://127.0.0.1:{server_port}
-timeout_seconds: 20
+{behind}
 paths: {{ sse: /sse, messages: /messages/, streamable_http: /mcp }}
 protected_resource_metadata:
   resource_identifier: {origin}{path}
-  audience: ["{origin}/mcp", "{origin}/sse"]
+  audience: ["{origin}/mcp", "{origin}/sse", "{audience or origin}"]
   {f'authorization_servers: ["{issuer}"]' if issuer else ""}
   scopes_supported:
     - "tools/call":
@@ -279,6 +310,7 @@ default:
             "(a) a token for another resource of the same provider meets 401",
             self.foreign, origins["1.30", "streamable-http"], origins["2.3", "streamable-http"],
         )
+        self.programs(issuer)
         self.relayed(issuer, servers)
         local = self.start("local", [PROXY, "--local", "--listen", "127.0.0.1:0"], r"MCP endpoint\s+http://\S+/mcp")
         origin = re.search(r"MCP endpoint\s+(http://\S+)/mcp", local.text())[1]
@@ -291,14 +323,48 @@ default:
             if started.name.startswith(("proxy", "local")):
                 self.case(f"{started.name} stops with exit code 0", self.stops, started)
 
+    def programs(self, issuer: str) -> None:
+        """(d) MCP servers that are programs: the same clients, and nothing left behind."""
+        seen = None
+        for generation, interpreter in [("1.30", SERVER_PYTHON), ("2.3", CLIENT_PYTHON)]:
+            command = f"{interpreter} {ROOT / 'resources' / 'echo_server.py'} --transport stdio"
+            origin = self.proxy(f"proxy-stdio-{generation}", command, issuer, "/mcp")
+            for client_generation in ("1", "2"):
+                for kind, path in [("http", "/mcp"), ("sse", "/sse")]:
+                    name = f"(d) TypeScript SDK {client_generation}, a program with mcp {generation}, {kind}"
+                    done = self.case(name, typescript, client_generation, kind, origin + path, "--stdio")
+                    if kind == "http" and done:
+                        seen, audience = done, origin + "/mcp"
+            if seen:
+                self.case(f"(d) strangers meet 401, a program with mcp {generation}", self.refusals, origin, "/mcp", seen["token"])
+            for mode in ("auto", "legacy"):
+                self.case(f"(d) Python SDK, a program with mcp {generation}, {mode}", python, origin + "/mcp", mode)
+        if not seen:
+            return
+        folder = self.folder / "shared files"
+        folder.mkdir()
+        bin_ = pathlib.Path(NODE_DIR) / "node_modules" / ".bin"
+        os.environ["E2E_SECRET"] = "no server may see this"
+        for server, command in [
+            ("everything", f"node {bin_ / 'mcp-server-everything'} stdio"),
+            ("filesystem", f'node {bin_ / "mcp-server-filesystem"} "{folder}"'),
+        ]:
+            origin = self.proxy(f"proxy-stdio-{server}", command, issuer, "/mcp", audience=audience)
+            for client_generation in ("1", "2"):
+                for kind, path in [("http", "/mcp"), ("sse", "/sse")]:
+                    name = f"(d) TypeScript SDK {client_generation}, server-{server}, {kind}"
+                    self.case(name, program, client_generation, kind, origin + path, seen["token"], server, str(folder))
+
     @staticmethod
     def stops(started: Started) -> dict:
         # --local prints tokens on purpose.
         for secret in ("eyJ", "operator-secret", "code=", "refresh_token=", "client_secret="):
             assert started.name == "local" or secret not in started.text(), f"{secret} is in the log"
+        pids = family(started.process.pid)
         code = started.stop()
         assert code == 0, f"exit code {code}"
-        return {}
+        until("its children have ended", lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids))
+        return {"children": len(pids)}
 
 
 def main() -> int:

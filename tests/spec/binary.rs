@@ -115,7 +115,7 @@ fn what_is_wrong_is_told_on_standard_error() {
     let not_yaml = File::new("not-yaml", "a: [\n");
     let stdio = File::new(
         "stdio",
-        &format!("transport_mode: stdio\nstdio: {{ enabled: true, user_command: cat }}\n{good}"),
+        &format!("transport_mode: stdio\nstdio: {{ enabled: true, user_command: no-such-program }}\n{good}"),
     );
     let address = format!("127.0.0.1:{port}");
     for (args, code, says) in [
@@ -126,8 +126,8 @@ fn what_is_wrong_is_told_on_standard_error() {
         (vec!["--config", bad.path()], 2, "listen_port"),
         (vec!["--check", "--config", bad.path()], 2, "listen_port"),
         (vec!["--config", not_yaml.path()], 2, "line "),
-        (vec!["--stdio", "--config", stdio.path()], 2, "--stdio is not served by this version"),
-        (vec!["--config", stdio.path()], 2, "not served by this version"),
+        (vec!["--stdio", "--config", stdio.path()], 1, "no-such-program\" in PATH, which is /"),
+        (vec!["--config", stdio.path()], 1, "no-such-program\" in PATH, which is /"),
         (vec!["--demo", "--asgardeo"], 2, "--demo and --asgardeo exclude each other"),
         (vec!["--config", busy.path()], 1, "cannot listen"),
         (vec!["--local", "--listen", "0.0.0.0:0"], 2, "does not listen on 0.0.0.0"),

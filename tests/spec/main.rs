@@ -14,6 +14,8 @@ mod relaying;
 mod upstream;
 mod tls;
 mod local;
+mod stdio;
+mod modern;
 mod login;
 mod asgardeo;
 mod originals;

@@ -17,6 +17,7 @@ use open_mcp_auth_proxy::config::{
 };
 use open_mcp_auth_proxy::log::{self, Level, Log};
 use open_mcp_auth_proxy::proxy::Proxy;
+use open_mcp_auth_proxy::stdio::Bridge;
 
 use issuer::{Issuer, Token};
 use raw::{Raw, RawAnswer};
@@ -59,6 +60,11 @@ impl World {
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The bridge, where the MCP server is a program.
+    pub fn bridge(&self) -> &Bridge {
+        self.proxy.as_ref().and_then(Proxy::bridge).expect("the MCP server is a program")
     }
 
     /// A good token without scopes.

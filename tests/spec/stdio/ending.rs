@@ -1,0 +1,102 @@
+//! Nothing is left behind, however it ends.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use super::program::Program;
+use super::{Client, is_alive, no_process_is_left, scripted_child, world};
+use crate::world::wait_until;
+
+/// Threads of this process with one of our names, and open descriptors.
+fn threads() -> usize {
+    let names = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| ["children", "spawner", "stdio-timer"].contains(&name.trim())).count()
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// 200 sessions opened and abandoned: after the idle time no process, thread or descriptor is left of them.
+#[test]
+fn abandoned_sessions_leave_nothing() {
+    let world = world("--era legacy", |stdio| {
+        stdio.session_idle_time = Duration::from_secs(3);
+        stdio.sessions_per_principal = 200;
+    });
+    let before = descriptors();
+    let mut pids = Vec::new();
+    for n in 0..200 {
+        let client = Client::open(&world);
+        if n % 20 == 0 {
+            pids.push(client.pid());
+        }
+    }
+    assert!(threads() <= 3, "no thread for each child");
+    wait_until("every session is forgotten", || world.bridge().sessions() == 0);
+    no_process_is_left(&world);
+    assert!(pids.iter().all(|pid| !is_alive(*pid)));
+    wait_until("every descriptor is closed", || descriptors() <= before + 2);
+    assert_eq!(Client::open(&world).tool("echo", json!({"message": "on"})), "on");
+    drop(world);
+    assert_eq!(threads(), 0);
+}
+
+/// Stopping ends running sessions, and joins every thread.
+#[test]
+fn stopping_leaves_nothing() {
+    let world = world("--era legacy", |_| {});
+    let client = Client::open(&world);
+    let _standing = client.listen(None);
+    let pid = client.pid();
+    drop(client);
+    drop(world);
+    assert!(!is_alive(pid));
+    assert_eq!(threads(), 0);
+}
+
+/// `kill -9` of the proxy: no child survives, not even one that ignores the end of its input and SIGTERM.
+#[test]
+fn no_child_outlives_the_proxy() {
+    let command = format!("{} --era legacy --stubborn", scripted_child().display());
+    let program = Program::start("killed", &command);
+    let pids = [program.open().pid(), program.open().pid()];
+    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    kill_process(Pid::from_child(&program.process), Signal::KILL).unwrap();
+    wait_until("the children are gone", || pids.iter().all(|pid| !is_alive(*pid)));
+}
+
+/// SIGTERM: the children end with it, and the exit code is 0.
+#[test]
+fn the_program_stops_with_its_children() {
+    let command = format!("{} --era legacy", scripted_child().display());
+    let mut program = Program::start("stopped", &command);
+    let pid = program.open().pid();
+    kill_process(Pid::from_child(&program.process), Signal::TERM).unwrap();
+    assert_eq!(program.process.wait().unwrap().code(), Some(0));
+    assert!(!is_alive(pid));
+}
+
+/// `kill -9` of a child under load: everyone who waits hears of it, and the next request works.
+#[test]
+fn a_killed_child_is_heard_of_at_once() {
+    let world = world("--era legacy", |_| {});
+    let client = Client::open(&world);
+    let pid = client.pid();
+    let mut waiting: Vec<_> = (1..=100).map(|id| client.begin(&super::deed(id, "late:60000"))).collect();
+    wait_until("all are under way", || {
+        client.seen().iter().filter(|line| line["params"]["name"] == "do").count() == 100
+    });
+    let killed = std::time::Instant::now();
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+    for raw in &mut waiting {
+        let answer = raw.answer().unwrap();
+        assert_eq!(super::messages(&answer).pop().unwrap()["error"]["message"], "the MCP server died");
+    }
+    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+    assert_eq!(Client::open(&world).tool("echo", json!({"message": "next"})), "next");
+}
