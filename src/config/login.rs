@@ -243,7 +243,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn preset(&self, organisation: bool) -> &'static Preset {
         let Some(written) = &self.resolver.file.provider else {
-            let name = if organisation { "asgardeo" } else { "generic" };
+            let entry = self.resolver.file.issuers.as_ref().and_then(|list| list.value.first());
+            let named = entry.and_then(|entry| entry.provider).map_or("generic", |shape| shape.provider);
+            let name = if organisation { "asgardeo" } else { named };
             return Preset::named(name).unwrap_or_else(Preset::generic);
         };
         if organisation && written.value.name != "asgardeo" {

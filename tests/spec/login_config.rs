@@ -66,3 +66,31 @@ fn the_relay_is_on_only_where_it_is_asked_for() {
     let problems = load(only_us).map(|_| ()).expect_err("nobody signs tokens");
     assert!(problems[0].found.contains("nothing says who signs tokens"), "{problems:?}");
 }
+
+/// One line names the provider for both halves: its logins here, its tokens in `auth`. An entry of `issuers` may differ.
+#[test]
+fn a_provider_is_named_once() {
+    let load = |yaml: &str| {
+        let text = format!("proxy_base_url: https://proxy.example\nbase_url: http://localhost:1\n{yaml}");
+        Config::from_yaml(&text, &Overrides::default(), &Outside::nothing()).unwrap().0
+    };
+    let entry =
+        "issuers: [{ issuer: \"https://a.example\" }, { issuer: \"https://b.example\", provider: entra }]\n";
+    for (yaml, login, scopes) in [
+        ("issuer: https://a.example\n".to_owned(), "generic", vec![vec!["scope", "scp"]]),
+        ("issuer: https://a.example\nprovider: okta\n".to_owned(), "okta", vec![vec!["scp"]]),
+        (format!("{entry}provider: okta\n"), "okta", vec![vec!["scp"], vec!["scp", "roles"]]),
+        (
+            "issuers: [{ issuer: \"https://a.example\", provider: okta }]\n".to_owned(),
+            "okta",
+            vec![vec!["scp"]],
+        ),
+    ] {
+        let config = load(&format!("login_relay: on\n{yaml}"));
+        assert_eq!(config.login.unwrap().preset.name, login, "{yaml}");
+        let found: Vec<_> = config.issuers.iter().map(|issuer| issuer.claims.scopes.clone()).collect();
+        assert_eq!(found, scopes, "{yaml}");
+    }
+    let config = load("issuer: https://a.example\nprovider: cognito\n");
+    assert_eq!(config.issuers[0].required_claims, [("token_use".to_owned(), vec!["access".to_owned()])]);
+}
