@@ -3,6 +3,8 @@
 //! [`Front`] is what the engine asks: it lets [`Gate`] judge, opens session MACs, and begins exchanges with the MCP
 //! server. [`Proxy`] starts and stops everything. One line per request goes to the log from here.
 
+mod line;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -20,13 +22,12 @@ use crate::config::{BaseUrl, Config, Paths, PublicUrl, Upstream};
 use crate::cors::Grant;
 use crate::edge::http1::{Fault, Incoming, Method};
 use crate::edge::{Answer, Handler, Server, Settings};
-use crate::gate::{Admitted, Audit, Decision, Gate, Relay};
+use crate::gate::{Admitted, Gate, Relay};
 use crate::header;
-use crate::limits::{INTROSPECTION_WORKERS, LOG_VALUE_CHARS_MAX, STREAMS_SPARED_PART};
-use crate::log::{Field, Level, Log};
+use crate::limits::{INTROSPECTION_WORKERS, STREAMS_SPARED_PART};
+use crate::log::{Field, Log};
 use crate::mcp::revision::Era;
 use crate::provider::relay::{LoginRelay, RelayFault};
-use crate::provider::wait::Outcome;
 use crate::relay::answer::AnswerHead;
 use crate::relay::exchange::{Context, Exchange, Order};
 use crate::relay::headers::{self, Inbound, Outbound};
@@ -38,6 +39,7 @@ use crate::route::{Endpoint, Login};
 use crate::secret::Secret;
 use crate::stdio::outlet::Caller;
 use crate::stdio::{Bridge, BridgeFault};
+use line::Line;
 
 /// Why the proxy does not start.
 #[derive(Debug)]
@@ -614,65 +616,5 @@ impl Context for Ticket {
         let subject = self.line.audit.subject.as_deref().unwrap_or_default();
         let fields: [Field<'_>; 3] = [("path", &self.line.path), ("subject", &subject), ("why", why)];
         self.line.log.info("a stream was ended", &fields);
-    }
-}
-
-/// The one line that the log gets for a request.
-struct Line {
-    log: Log,
-    began: Instant,
-    method: Method,
-    path: Box<str>,
-    audit: Audit,
-}
-
-impl Line {
-    fn new(log: &Log, request: &Incoming) -> Self {
-        // Never the query: a client that does what it should not puts its token there.
-        let shown: String = request.path().chars().take(LOG_VALUE_CHARS_MAX).collect();
-        let (log, method) = (log.clone(), request.method());
-        Self { log, began: Instant::now(), method, path: shown.into(), audit: Audit::default() }
-    }
-
-    /// The answer to a login request.
-    fn login(&mut self, outcome: Outcome, grant: &Grant) -> Reply {
-        let Outcome { reply, fault } = outcome;
-        match fault {
-            Some(fault) => {
-                self.audit.decision = Decision::Refused;
-                self.audit.reason = Some(fault.to_string());
-            }
-            None => self.audit.decision = Decision::Answered,
-        }
-        self.write(reply.status);
-        grant.dress(reply)
-    }
-
-    fn write(&self, status: u16) {
-        if !self.log.wants(Level::Info) {
-            return;
-        }
-        let (method, decision) = (self.method.as_str(), self.audit.decision.as_str());
-        let micros = self.began.elapsed().as_micros();
-        let mut fields: Vec<Field<'_>> = Vec::with_capacity(10);
-        fields.extend([("method", &method as &dyn fmt::Display), ("path", &self.path), ("status", &status)]);
-        let audit = &self.audit;
-        let told = [
-            ("rpc", &audit.rpc_method),
-            ("item", &audit.item),
-            ("subject", &audit.subject),
-            ("reason", &audit.reason),
-        ];
-        fields.push(("decision", &decision));
-        if let Some(client) = &audit.client {
-            fields.push(("client", client));
-        }
-        for (name, value) in &told {
-            if let Some(value) = value {
-                fields.push((name, value));
-            }
-        }
-        fields.push(("us", &micros));
-        self.log.info("request", &fields);
     }
 }
