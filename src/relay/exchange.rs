@@ -169,6 +169,9 @@ impl Exchange {
             drained: false,
         };
         exchange.send_on_idle_link(&order.head, order.body);
+        // No answer is there before the request is, so the socket is not asked for one.
+        exchange.drained =
+            exchange.link.as_ref().is_some_and(|link| !link.has_unsent() && !link.reads_ahead());
         let small = order.head.len() + order.body.len() <= REPLAY_BYTES_MAX;
         if exchange.link.is_none() || order.idempotent || small {
             exchange.request = order.head;
