@@ -9,7 +9,8 @@
 //!
 //! Reading and writing never block, and the MCP server is waited for in the same epoll set as the clients, so that a
 //! worker goes on to the next request meanwhile. Nearly every answer comes within [`WORKER_PATIENCE`] and needs no
-//! second thread. What may wait in a worker is the handler alone, for keys that are on their way.
+//! second thread. What may wait in a worker is the handler alone, for keys that are on their way; see
+//! [`super::while_waiting`].
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,6 +73,7 @@ impl<H: Handler> Shared<H> {
     pub(super) fn work(self: &Arc<Self>) {
         let mut desk = Desk::default();
         let mut events = Vec::with_capacity(1);
+        self.standby.enter();
         while !self.halted.load(Ordering::Relaxed) {
             events.clear();
             if epoll::wait(self.park.epoll(), rustix::buffer::spare_capacity(&mut events), None).is_err() {
@@ -90,6 +92,7 @@ impl<H: Handler> Shared<H> {
                     }
                 }
             }
+            self.standby.make_room();
         }
     }
 
