@@ -43,12 +43,13 @@ struct Desk {
 }
 
 impl Desk {
-    fn date(&mut self) -> &str {
+    /// Sends an answer of ours.
+    fn reply<P>(&mut self, conn: &mut Conn<P>, reply: &Reply) -> io::Result<()> {
         let now = crate::clock::system_since_epoch().as_secs();
         if self.date.0 != now {
             self.date = (now, super::conn::http_date(now));
         }
-        &self.date.1
+        conn.reply(reply, &mut self.lines, &self.date.1)
     }
 
     fn keep(&mut self, mut request: Box<Incoming>) {
@@ -305,8 +306,7 @@ impl<H: Handler> Shared<H> {
             conn.grant.release();
             desk.keep(request);
         }
-        let date = desk.date().to_owned();
-        if conn.reply(reply, &mut desk.lines, &date).is_err() {
+        if desk.reply(&mut conn, reply).is_err() {
             self.park.close(conn);
             return Turn::Over;
         }
@@ -433,8 +433,7 @@ impl<H: Handler> Shared<H> {
                     }
                 },
                 Step::Refuse(reply) if !head_sent => {
-                    let date = desk.date().to_owned();
-                    let sent = conn.reply(&reply, &mut desk.lines, &date);
+                    let sent = desk.reply(&mut conn, &reply);
                     drop(producer);
                     if sent.is_err() {
                         self.park.close(conn);
