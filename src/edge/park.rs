@@ -16,7 +16,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -26,11 +26,17 @@ use super::conn::{Conn, Phase};
 use super::pump::Watch;
 
 type Slot<P> = Mutex<Option<Box<Conn<P>>>>;
+type Block<P> = Box<[Slot<P>]>;
+
+/// Slots that are made at one time.
+const BLOCK: usize = 256;
 
 /// All connections that wait.
 pub(crate) struct Park<P> {
     epoll: OwnedFd,
-    slots: Box<[Slot<P>]>,
+    /// Made when the first connection needs one of a block, so that a high limit costs nothing before it is used.
+    blocks: Box<[OnceLock<Block<P>>]>,
+    most: usize,
     free: Mutex<Free>,
 }
 
@@ -51,9 +57,13 @@ impl<P> Park<P> {
     /// A park with room for `most` connections.
     pub(crate) fn new(most: usize) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let slots = (0..most).map(|_| Mutex::new(None)).collect();
+        let blocks = (0..most.div_ceil(BLOCK)).map(|_| OnceLock::new()).collect();
         let free = Mutex::new(Free { again: Vec::new(), fresh: 0, generation: 0 });
-        Ok(Self { epoll, slots, free })
+        Ok(Self { epoll, blocks, most, free })
+    }
+
+    fn slot(&self, number: usize) -> Option<&Slot<P>> {
+        self.blocks.get(number / BLOCK)?.get()?.get(number % BLOCK)
     }
 
     /// The descriptor that workers wait on.
@@ -66,7 +76,10 @@ impl<P> Park<P> {
         let mut free = lock(&self.free);
         let slot = match free.again.pop() {
             Some(slot) => slot,
-            None if (free.fresh as usize) < self.slots.len() => {
+            None if (free.fresh as usize) < self.most => {
+                if let Some(block) = self.blocks.get(free.fresh as usize / BLOCK) {
+                    block.get_or_init(|| (0..BLOCK).map(|_| Mutex::new(None)).collect());
+                }
                 free.fresh += 1;
                 free.fresh - 1
             }
@@ -87,7 +100,7 @@ impl<P> Park<P> {
 
     /// Lets a connection wait for `events` or its deadline.
     pub(crate) fn park(&self, conn: Box<Conn<P>>, events: EventFlags) {
-        let Some(slot) = self.slots.get(conn.slot as usize) else { return };
+        let Some(slot) = self.slot(conn.slot as usize) else { return };
         let mut place = lock(slot);
         // Armed under the lock: the worker that the event wakes at once waits here until the connection is in place.
         match epoll::modify(&self.epoll, &conn.stream, token(&conn), events | EventFlags::ONESHOT) {
@@ -102,7 +115,7 @@ impl<P> Park<P> {
     /// Lets a connection wait for what the producer of its answer watches, or its deadline. `Err` gives it back when
     /// there is nothing to watch.
     pub(crate) fn park_answer(&self, conn: Box<Conn<P>>) -> Result<(), Box<Conn<P>>> {
-        let Some(slot) = self.slots.get(conn.slot as usize) else { return Err(conn) };
+        let Some(slot) = self.slot(conn.slot as usize) else { return Err(conn) };
         let (fd, events) = match conn.answer.as_ref().map(|answer| answer.watch()) {
             Some(Watch::Read(fd, _)) => (fd, READ),
             // Who answers before it has read all is heard too.
@@ -126,14 +139,14 @@ impl<P> Park<P> {
     pub(crate) fn take(&self, data: EventData) -> Option<Box<Conn<P>>> {
         let (slot, generation) = untoken(data);
         let of_source = data.u64() & SOURCE != 0;
-        lock(self.slots.get(slot)?)
+        lock(self.slot(slot)?)
             .take_if(|conn| conn.generation == generation && (conn.phase == Phase::Answering) == of_source)
     }
 
     /// Takes out every connection for which `wanted` holds.
     pub(crate) fn sweep(&self, mut wanted: impl FnMut(&Conn<P>) -> bool) -> Vec<Box<Conn<P>>> {
         let used = lock(&self.free).fresh as usize;
-        let slots = self.slots.iter().take(used);
+        let slots = self.blocks.iter().filter_map(OnceLock::get).flat_map(|block| block.iter()).take(used);
         slots.filter_map(|slot| lock(slot).take_if(|conn| wanted(conn))).collect()
     }
 
