@@ -4,7 +4,7 @@
 
 use super::file::{Number, Text, Texts, required_claims};
 use super::problem::Findings;
-use super::section::{Placed, Section, quote, show};
+use super::section::{Placed, Section, show};
 use super::tree::Node;
 use super::{Algorithm, Allowed, ClaimNames, ClientAuth, SHAPES, Shape};
 use crate::limits::INTROSPECTION_SECONDS_MAX;
