@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use super::http1::Incoming;
 use super::park::Place;
+use super::pump::Producer;
 use crate::reply::Reply;
 
 /// What a connection waits for.
@@ -23,6 +24,8 @@ pub(crate) enum Phase {
     Head,
     /// The rest of a body.
     Body,
+    /// What the producer of its answer watches.
+    Answering,
     /// Room for the rest of an answer.
     Writing,
     /// The end of a body that nobody wants, so that the answer before it is not lost to a reset.
@@ -65,6 +68,8 @@ pub(crate) struct Conn<P> {
     /// A request that has not arrived whole, or the beginning of the next one.
     pub(crate) request: Option<Box<Incoming>>,
     pub(crate) pass: Option<P>,
+    /// Who makes its answer, while that is waited for.
+    pub(crate) answer: Option<Box<dyn Producer>>,
     /// Memory that a half-read body has been granted.
     pub(crate) grant: Grant,
     out: Vec<u8>,
@@ -145,6 +150,7 @@ impl<P> Conn<P> {
             since: None,
             request: None,
             pass: None,
+            answer: None,
             grant,
             out: Vec::new(),
             sent: 0,
