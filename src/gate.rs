@@ -6,15 +6,18 @@
 //! makes one. All branching is here; what is called is pure, but for the one wait for keys in `auth`.
 
 mod audit;
+mod failures;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::auth::fault::TokenFault;
 use crate::auth::scope::{CallSubject, ScopeSet};
 use crate::auth::{AuthError, Authenticator, Denied, Permit, Principal};
+use crate::client::{Client, Proxies};
 use crate::clock::Timestamp;
 use crate::config::{Config, RuleSubject};
 use crate::cors::{Cors, Foreign, Grant};
@@ -27,6 +30,7 @@ use crate::metadata::Metadata;
 use crate::reply::{ClientFault, Refusal, Reply};
 use crate::route::{Endpoint, Place, Route, Routes};
 use audit::clean;
+use failures::Failures;
 
 pub use audit::{Audit, Decision};
 
@@ -36,6 +40,8 @@ pub struct Gate {
     routes: Routes,
     metadata: Metadata,
     auth: Authenticator,
+    proxies: Proxies,
+    failures: Failures,
     /// What a client that has no token is told to ask for (RS-07, PRM-07).
     minimal: ScopeSet,
     /// The methods that have a rule for one of their items, which must then be readable.
@@ -49,6 +55,8 @@ pub struct Admitted {
     pub endpoint: Endpoint,
     /// What its answer grants to a page; see [`Grant::headers`].
     pub grant: Grant,
+    /// Where it comes from.
+    pub client: IpAddr,
     principal: Arc<Principal>,
 }
 
@@ -92,6 +100,8 @@ impl Gate {
             routes: Routes::new(config),
             metadata: Metadata::new(config),
             auth,
+            proxies: Proxies::new(config.trusted_proxies.clone()),
+            failures: Failures::new(config.limits.auth_failures_per_minute),
             minimal: config.resource.scopes_supported.clone(),
             item_methods: item_methods.collect(),
         }
@@ -103,12 +113,14 @@ impl Gate {
     /// The answer, where the request goes no further: a refusal, a document, or what a preflight asks for.
     pub fn admit(&self, head: &Incoming, now: Timestamp, audit: &mut Audit) -> Result<Admitted, Reply> {
         let route = self.routes.of(head.method(), head.path());
+        let client = self.proxies.client_of(head);
+        audit.client = Some(client.address);
         let grant = self.grant(head, route).map_err(|foreign| audit.refuse(&Refusal::Foreign(foreign)))?;
-        match self.judge_head(head, route, &grant, now) {
+        match self.judge_head(head, route, &grant, client, now) {
             Ok((endpoint, principal)) => {
                 audit.subject = Some(clean(&principal.subject));
                 match check_representation(head) {
-                    Ok(()) => Ok(Admitted { endpoint, grant, principal }),
+                    Ok(()) => Ok(Admitted { endpoint, grant, client: client.address, principal }),
                     Err(fault) => Err(grant.dress(audit.refuse(&Refusal::Client(fault)))),
                 }
             }
@@ -126,6 +138,7 @@ impl Gate {
         head: &Incoming,
         route: Route,
         grant: &Grant,
+        client: Client,
         now: Timestamp,
     ) -> Result<(Endpoint, Arc<Principal>), Stop<'_>> {
         let endpoint = match route {
@@ -136,8 +149,18 @@ impl Gate {
             Route::MethodNotAllowed(place) => return Err(Refusal::MethodNotAllowed(place).into()),
         };
         check_unique(head).map_err(Refusal::Client)?;
+        if let Some(seconds) = self.failures.spent(client, now)
+            && self.auth.would_verify(head, now)
+        {
+            return Err(Refusal::TooManyFailures { seconds }.into());
+        }
         let principal = self.auth.authenticate(head, now).map_err(|error| match error {
-            AuthError::Denied(denied) => self.denied(denied, endpoint),
+            AuthError::Denied(denied) => {
+                if is_forged(&denied) {
+                    self.failures.count(client, now);
+                }
+                self.denied(denied, endpoint)
+            }
             AuthError::KeysUnavailable | AuthError::IntrospectionUnavailable => Refusal::KeysUnavailable,
         })?;
         Ok((endpoint, principal))
@@ -245,6 +268,13 @@ impl Gate {
         }
         self.cors.admit(head)
     }
+}
+
+/// Whether a token counts against the address that sent it. One that has run out, or is not good yet, was issued by
+/// somebody we trust: a client that shows it is late and not an attacker.
+fn is_forged(denied: &Denied) -> bool {
+    matches!(denied, Denied::BadToken(fault)
+        if !matches!(fault, TokenFault::Expired { .. } | TokenFault::NotYet { .. }))
 }
 
 /// T-10. What decides must stand there once: we would read one and somebody behind us another. A name with `_` for `-`

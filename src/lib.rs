@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod config;
 pub mod proxy;
+pub mod client;
 pub mod edge;
 pub mod gate;
 pub mod cors;

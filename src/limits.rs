@@ -34,6 +34,12 @@ pub const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 pub const LINGER_TIME_MAX: Duration = Duration::from_millis(500);
 /// The bytes that go with [`LINGER_TIME_MAX`].
 pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// A connection on which nothing was heard for this long is asked whether its other end is still there.
+pub const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+/// The time between two such questions.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Questions without an answer after which it is gone.
+pub const KEEPALIVE_COUNT: u32 = 4;
 /// How often the sweeper looks for deadlines that have passed.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -41,6 +47,14 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 pub const STACK_BYTES: usize = 256 * 1024;
 /// Default for open event streams, all clients together.
 pub const STREAMS_MAX: usize = 8192;
+/// Of all event streams, one in so many is not for the principal that holds the others, where the configuration is silent:
+/// one token may serve thousands of sessions of one service, and still leaves room.
+pub const STREAMS_SPARED_PART: usize = 4;
+/// Default for tokens that do not hold, from one address in a minute, before it is answered 429. An office of many may
+/// stand behind one address, and its clients fail once each when their tokens are replaced.
+pub const AUTH_FAILURES_PER_MINUTE: u32 = 60;
+/// Addresses whose failures are counted; with those that failed least, the first ones make room.
+pub const FAILING_ADDRESSES_MAX: usize = 4096;
 /// How long a worker itself waits for the MCP server's answer before it hands the exchange to a stream thread.
 pub const WORKER_PATIENCE: Duration = Duration::from_millis(5);
 /// Bytes read from the MCP server at one time, and so the most that waits for a slow client.

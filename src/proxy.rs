@@ -5,29 +5,31 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::auth::keys::{KeyStore, StartFault};
 use crate::auth::roots::{RootsFault, root_store};
 use crate::auth::session::SessionKey;
 use crate::auth::{Authenticator, Principal};
-use crate::clock::Clock;
-use crate::config::{BaseUrl, Config, Limits, Paths, PublicUrl, Upstream};
+use crate::client::Proxies;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{BaseUrl, Config, Paths, PublicUrl, Upstream};
 use crate::cors::Grant;
 use crate::edge::http1::{Fault, Incoming, Method};
 use crate::edge::{Answer, Handler, Server, Settings};
 use crate::gate::{Admitted, Audit, Gate, Relay};
 use crate::header;
-use crate::limits::{INTROSPECTION_WORKERS, LOG_VALUE_CHARS_MAX};
+use crate::limits::{INTROSPECTION_WORKERS, LOG_VALUE_CHARS_MAX, STREAMS_SPARED_PART};
 use crate::log::{Field, Level, Log};
 use crate::mcp::revision::Era;
 use crate::relay::answer::AnswerHead;
 use crate::relay::exchange::{Context, Exchange, Order};
 use crate::relay::headers::{self, Inbound, Outbound};
 use crate::relay::sse::{self, EndpointRewriter};
+use crate::relay::streams::{Full, Place, Streams};
 use crate::relay::upstream::{Pool, PoolError};
 use crate::reply::{ClientFault, Refusal, Reply, UpstreamFault};
 use crate::route::Endpoint;
@@ -190,6 +192,9 @@ impl Proxy {
         let behind = Arc::new(behind);
         keys.prefetch();
         let auth = Authenticator::new(&config, Arc::clone(&keys), log.clone());
+        let all = config.limits.streams;
+        let streams_each =
+            config.limits.streams_per_principal.unwrap_or_else(|| all - all / STREAMS_SPARED_PART);
         let front = Front {
             gate: Gate::new(&config, auth, bound),
             sessions,
@@ -197,12 +202,15 @@ impl Proxy {
             paths: config.paths.clone(),
             public: config.public.clone(),
             identity: config.identity_headers,
-            limits: config.limits.clone(),
-            streams: Arc::default(),
+            streams: Streams::new(config.limits.streams, streams_each),
+            streams_outlive_token: config.streams_outlive_token,
+            leeway_seconds: config.leeway_seconds,
+            stream_idle_time: config.limits.stream_idle_time,
             clock,
             log: log.clone(),
         };
-        let settings = Settings::new(&config.limits);
+        let mut settings = Settings::new(&config.limits);
+        settings.trusted = Proxies::new(config.trusted_proxies);
         let server = Server::start(listener, Arc::new(front), settings, log.clone());
         let server = server.map_err(StartError::System).inspect_err(|_| {
             behind.stop();
@@ -306,8 +314,10 @@ struct Front {
     paths: Paths,
     public: PublicUrl,
     identity: bool,
-    limits: Limits,
-    streams: Arc<AtomicUsize>,
+    streams: Arc<Streams>,
+    streams_outlive_token: bool,
+    leeway_seconds: i64,
+    stream_idle_time: Option<Duration>,
     clock: Clock,
     log: Log,
 }
@@ -347,12 +357,12 @@ impl Handler for Front {
             grant: admitted.grant,
             id: relay.id.clone(),
             streams: Arc::clone(&self.streams),
-            streams_max: self.limits.streams,
+            stream_ends: self.stream_ends(relay.permit.principal().expires),
             place: None,
             line,
         };
         match &*self.behind {
-            Behind::Http(http) => self.relay(http, relay, request, ticket),
+            Behind::Http(http) => self.relay(http, relay, request, admitted.client, ticket),
             Behind::Stdio(bridge) => bridge.serve(relay, request, Box::new(ticket)),
         }
     }
@@ -372,7 +382,14 @@ impl Handler for Front {
 
 impl Front {
     /// Begins the exchange with the MCP server. The permit is used up here: one request, one permit.
-    fn relay(&self, http: &Http, relay: Relay, request: &Incoming, mut ticket: Ticket) -> Answer {
+    fn relay(
+        &self,
+        http: &Http,
+        relay: Relay,
+        request: &Incoming,
+        client: IpAddr,
+        mut ticket: Ticket,
+    ) -> Answer {
         let pool = &http.pool;
         let Relay { permit, endpoint, era, id, .. } = relay;
         let principal = permit.principal();
@@ -404,12 +421,12 @@ impl Front {
                 authorization: http.authorization.as_ref(),
                 identity: self.identity.then_some(&**principal),
                 public: (&self.public.scheme, &self.public.authority),
-                peer: request.peer(),
+                peer: client,
             },
         );
         let endless = request.method() == Method::Get;
-        if endless && !ticket.take_place() {
-            return Answer::Reply(ticket.refuse(&Refusal::Busy { id }));
+        if endless && let Err(full) = ticket.take_place() {
+            return Answer::Reply(ticket.refuse_stream(full, id));
         }
         let order = Order {
             head,
@@ -419,10 +436,20 @@ impl Front {
             head_only: false,
             endless,
             first_byte_timeout: http.first_byte_timeout,
-            stream_idle_time: self.limits.stream_idle_time,
+            stream_idle_time: self.stream_idle_time,
+            stream_ends: ticket.stream_ends,
             rewriter: (endpoint == Endpoint::Sse).then(|| Box::new(self.rewriter(&http.base, principal))),
         };
         Answer::Relay(Box::new(Exchange::begin(pool, order, Box::new(ticket))))
+    }
+
+    /// When streams end that a token opened which holds until then.
+    fn stream_ends(&self, expires: Timestamp) -> Option<Instant> {
+        if self.streams_outlive_token {
+            return None;
+        }
+        let left = expires.plus(self.leeway_seconds).0.saturating_sub(self.clock.now().0);
+        Instant::now().checked_add(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
     }
 
     /// Leads the endpoint events of one stream back to us, bound to whoever opened it (SSE-03, SSE-05).
@@ -444,32 +471,27 @@ struct Ticket {
     sessions: Arc<SessionKey>,
     grant: Grant,
     id: Option<Box<str>>,
-    streams: Arc<AtomicUsize>,
-    streams_max: usize,
+    streams: Arc<Streams>,
+    /// When event streams end, whatever comes on them: with the token that opened them.
+    stream_ends: Option<Instant>,
     place: Option<Place>,
     line: Line,
 }
 
-/// A place among the open event streams; given back when dropped.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Ticket {
     /// Counts one more event stream, unless there are as many as there may be.
-    fn take_place(&mut self) -> bool {
+    fn take_place(&mut self) -> Result<(), Full> {
         if self.place.is_none() {
-            if self.streams.fetch_add(1, Ordering::Relaxed) >= self.streams_max {
-                self.streams.fetch_sub(1, Ordering::Relaxed);
-                return false;
-            }
-            self.place = Some(Place(Arc::clone(&self.streams)));
+            self.place = Some(self.streams.take(&self.principal)?);
         }
-        true
+        Ok(())
+    }
+
+    fn refuse_stream(&mut self, full: Full, id: Option<Box<str>>) -> Reply {
+        self.refuse(&match full {
+            Full::All => Refusal::Busy { id },
+            Full::Each => Refusal::TooManyStreams { id },
+        })
     }
 
     fn refuse(&mut self, refusal: &Refusal<'_>) -> Reply {
@@ -489,8 +511,19 @@ impl Caller for Ticket {
         Self::refuse(self, refusal)
     }
 
-    fn take_place(&mut self) -> bool {
-        Self::take_place(self)
+    fn take_place(&mut self) -> Result<(), Reply> {
+        Self::take_place(self).map_err(|full| {
+            let id = self.id.take();
+            self.refuse_stream(full, id)
+        })
+    }
+
+    fn stream_ends(&self) -> Option<Instant> {
+        self.stream_ends
+    }
+
+    fn ended(&mut self, why: &dyn fmt::Display) {
+        Context::ended(self, why);
     }
 
     fn left(&mut self) {
@@ -502,9 +535,9 @@ impl Caller for Ticket {
 impl Context for Ticket {
     fn begin(&mut self, answer: &AnswerHead, lines: &mut Vec<u8>) -> Result<(), Box<Reply>> {
         if answer.is_event_stream() {
-            if !self.take_place() {
+            if let Err(full) = self.take_place() {
                 let id = self.id.take();
-                return Err(Box::new(self.refuse(&Refusal::Busy { id })));
+                return Err(Box::new(self.refuse_stream(full, id)));
             }
         } else {
             self.place = None;
@@ -534,6 +567,12 @@ impl Context for Ticket {
     fn broke_off(&mut self, why: &dyn fmt::Display) {
         self.line.log.warn("an answer broke off", &[("path", &self.line.path), ("why", why)]);
     }
+
+    fn ended(&mut self, why: &dyn fmt::Display) {
+        let subject = self.line.audit.subject.as_deref().unwrap_or_default();
+        let fields: [Field<'_>; 3] = [("path", &self.line.path), ("subject", &subject), ("why", why)];
+        self.line.log.info("a stream was ended", &fields);
+    }
 }
 
 /// The one line that the log gets for a request.
@@ -559,7 +598,7 @@ impl Line {
         }
         let (method, decision) = (self.method.as_str(), self.audit.decision.as_str());
         let micros = self.began.elapsed().as_micros();
-        let mut fields: Vec<Field<'_>> = Vec::with_capacity(9);
+        let mut fields: Vec<Field<'_>> = Vec::with_capacity(10);
         fields.extend([("method", &method as &dyn fmt::Display), ("path", &self.path), ("status", &status)]);
         let audit = &self.audit;
         let told = [
@@ -569,6 +608,9 @@ impl Line {
             ("reason", &audit.reason),
         ];
         fields.push(("decision", &decision));
+        if let Some(client) = &audit.client {
+            fields.push(("client", client));
+        }
         for (name, value) in &told {
             if let Some(value) = value {
                 fields.push((name, value));

@@ -127,6 +127,16 @@ pub enum Refusal<'a> {
         /// The id of the request, as it was written.
         id: Option<Box<str>>,
     },
+    /// 429: this address has sent too many tokens that do not hold; the client must come back later.
+    TooManyFailures {
+        /// After so many seconds.
+        seconds: u32,
+    },
+    /// 429: this principal holds as many event streams as one may; it must end one first.
+    TooManyStreams {
+        /// The id of the request, as it was written.
+        id: Option<Box<str>>,
+    },
     /// 503: anyone may try again soon.
     Busy {
         /// The id of the request, as it was written.
@@ -235,6 +245,8 @@ impl fmt::Display for Refusal<'_> {
             Self::Session { fault, .. } => write!(f, "{fault}"),
             Self::KeysUnavailable => f.write_str("tokens cannot be verified at the moment"),
             Self::Upstream { fault, .. } => write!(f, "{fault}"),
+            Self::TooManyFailures { .. } => f.write_str("too many tokens from this address did not hold"),
+            Self::TooManyStreams { .. } => f.write_str("too many event streams are open for this user"),
             Self::Busy { .. } => f.write_str("too many requests at once"),
         }
     }
@@ -271,6 +283,8 @@ impl Refusal<'_> {
                 (504, self.rpc_error(INTERNAL_ERROR, id.as_deref()))
             }
             Self::Upstream { id, .. } => (502, self.rpc_error(INTERNAL_ERROR, id.as_deref())),
+            Self::TooManyFailures { .. } => (429, self.rpc_error(SERVER_ERROR, None)),
+            Self::TooManyStreams { id } => (429, self.rpc_error(SERVER_ERROR, id.as_deref())),
             Self::Busy { id } => (503, self.rpc_error(INTERNAL_ERROR, id.as_deref())),
         };
         let reply = Reply::json(status, body)
@@ -293,7 +307,12 @@ impl Refusal<'_> {
             Self::KeysUnavailable => {
                 reply.header(header::RETRY_AFTER, seconds(JWKS_COOLDOWN_SECONDS.to_string()))
             }
-            Self::Busy { .. } | Self::Client(ClientFault::Unreadable(Fault::Busy)) => {
+            Self::TooManyFailures { seconds: after } => {
+                reply.header(header::RETRY_AFTER, seconds(after.to_string()))
+            }
+            Self::Busy { .. }
+            | Self::TooManyStreams { .. }
+            | Self::Client(ClientFault::Unreadable(Fault::Busy)) => {
                 reply.header(header::RETRY_AFTER, seconds(BUSY_RETRY_SECONDS.to_string()))
             }
             _ => reply,
@@ -383,6 +402,8 @@ mod tests {
             (upstream(UpstreamFault::Unreachable), 502, -32603, true, None),
             (upstream(UpstreamFault::BadAnswer), 502, -32603, true, None),
             (upstream(UpstreamFault::TimedOut), 504, -32603, true, None),
+            (Refusal::TooManyFailures { seconds: 15 }, 429, -32000, false, Some("retry-after: 15")),
+            (Refusal::TooManyStreams { id: id() }, 429, -32000, true, Some("retry-after: 2")),
             (Refusal::Busy { id: id() }, 503, -32603, true, Some("retry-after: 2")),
         ] {
             let reply = refusal.reply();

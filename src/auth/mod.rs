@@ -253,6 +253,16 @@ impl Authenticator {
         verdict
     }
 
+    /// Whether judging this request costs more than a look: it carries a token that is not remembered to hold.
+    #[must_use]
+    pub fn would_verify(&self, request: &Incoming, now: Timestamp) -> bool {
+        let remembered = |token| {
+            let current = |basis: Basis| self.keys.is_current(basis);
+            self.tokens.get(&TokenHash::of(token), now, current).is_some()
+        };
+        bearer::token_of(request).is_ok_and(|token| !remembered(token))
+    }
+
     /// Lets a principal make all of these calls, or none.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 
 use super::file::{Number, Text, Texts, required_claims};
 use super::problem::Findings;
-use super::section::{Placed, Section, quote, show};
+use super::section::{Placed, Section, show};
 use super::tree::Node;
 use super::{Algorithm, Allowed, ClaimNames, ClientAuth, SHAPES, Shape};
 use crate::limits::INTROSPECTION_SECONDS_MAX;
@@ -85,7 +85,7 @@ impl Issuer {
         let fits = |name: &Placed<String>| {
             let fits = !taken.contains(&name.as_str());
             if !fits {
-                let found = format!("{} has a meaning of its own", quote(&name.value));
+                let found = format!("{} has a meaning of its own", name.shown());
                 findings.problem(&name.path, found, "name the claim that your identity provider uses");
             }
             fits

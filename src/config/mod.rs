@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::scope::{Scope, ScopeSet};
+use crate::client::Network;
 use crate::log;
 use crate::secret::Secret;
 
@@ -60,6 +61,10 @@ pub struct Config {
     pub cors: Cors,
     /// Authorities accepted in `Host` besides those of [`Config::public`] and the listener, lower case, `host[:port]`.
     pub allowed_hosts: Vec<String>,
+    /// Proxies in front of us whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Whether an event stream goes on when the token that opened it has expired.
+    pub streams_outlive_token: bool,
     /// Clock skew that is forgiven, in seconds.
     pub leeway_seconds: i64,
     /// How tokens of `typ` other than `at+jwt` are judged.
@@ -330,6 +335,10 @@ pub struct Limits {
     pub connections_per_address: Option<usize>,
     /// Open event streams.
     pub streams: usize,
+    /// Open event streams of one principal; `None` is three quarters of all.
+    pub streams_per_principal: Option<usize>,
+    /// Tokens that do not hold, from one address in a minute, before it is answered 429; 0 is no limit.
+    pub auth_failures_per_minute: u32,
     /// Worker threads; `None` derives it from the processors.
     pub workers: Option<usize>,
     /// A whole request head, from first byte to last.
@@ -354,6 +363,8 @@ impl Default for Limits {
             connections: None,
             connections_per_address: None,
             streams: l::STREAMS_MAX,
+            streams_per_principal: None,
+            auth_failures_per_minute: l::AUTH_FAILURES_PER_MINUTE,
             workers: None,
             head_time: l::HEAD_TIME_MAX,
             body_time: l::BODY_TIME_MAX,

@@ -15,6 +15,7 @@ use super::url::{Url, UrlFault, split_authority, unix_base};
 use super::{BaseUrl, Config, Cors, Limits, Mcp20250326, Paths, PublicUrl, ScopeRules, Upstream};
 use super::{scopes, trust};
 use crate::auth::scope::{Scope, ScopeSet};
+use crate::client::{Network, NoNetwork};
 use crate::limits as l;
 use crate::log;
 
@@ -42,7 +43,7 @@ pub(super) fn config(
     let trust = public.as_ref().and_then(|public| trust::resolve(&resolver, public, &paths, &scopes.1));
     let (cors, allowed_hosts, limits) = (resolver.cors(), resolver.allowed_hosts(), resolver.limits());
     let (session_key, ca_file) = (resolver.session_key(), resolver.ca_file());
-    let mcp_2025_03_26 = resolver.mcp_2025_03_26();
+    let (mcp_2025_03_26, trusted_proxies) = (resolver.mcp_2025_03_26(), resolver.trusted_proxies());
     resolver.without_effect();
     let trust = trust?;
     Some(Config {
@@ -53,6 +54,8 @@ pub(super) fn config(
         scopes: scopes.0,
         cors,
         allowed_hosts,
+        trusted_proxies,
+        streams_outlive_token: file.streams_outlive_token,
         leeway_seconds: file
             .leeway_seconds
             .as_ref()
@@ -364,6 +367,20 @@ impl Resolver<'_> {
         hosts
     }
 
+    fn trusted_proxies(&self) -> Vec<Network> {
+        let mut networks = Vec::new();
+        for text in &self.file.trusted_proxies {
+            match text.parse() {
+                Ok(network) => networks.push(network),
+                Err(NoNetwork) => {
+                    let fix = "write an address, or a network such as 10.0.0.0/8 with nothing set behind its prefix";
+                    self.findings.problem(&text.path, format!("{} is no network", quote(&text.value)), fix);
+                }
+            }
+        }
+        networks
+    }
+
     fn mcp_2025_03_26(&self) -> Mcp20250326 {
         let Some(written) = &self.file.mcp_2025_03_26 else { return Mcp20250326::Strict };
         if written.value == Mcp20250326::SignatureOnly {
@@ -418,6 +435,12 @@ impl Resolver<'_> {
             connections: all,
             connections_per_address: each,
             streams: count(&written.streams).unwrap_or(plain.streams),
+            streams_per_principal: count(&written.streams_per_principal),
+            auth_failures_per_minute: written
+                .auth_failures_per_minute
+                .as_ref()
+                .and_then(|number| u32::try_from(number.value).ok())
+                .unwrap_or(plain.auth_failures_per_minute),
             workers: count(&written.workers),
             head_time: time(&written.head_seconds, plain.head_time),
             body_time: time(&written.body_seconds, plain.body_time),

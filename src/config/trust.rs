@@ -388,10 +388,8 @@ impl Truster<'_> {
             return;
         }
         if text.contains(['{', '*']) {
-            let found = format!(
-                "{} stands for many issuers, and each one is trusted by its name",
-                quote(&text.value)
-            );
+            let found =
+                format!("{} stands for many issuers, and each one is trusted by its name", text.shown());
             let fix = "write issuers, a list with an entry for each tenant that is trusted";
             self.findings.problem(&text.path, found, fix);
             return;
@@ -420,7 +418,7 @@ impl Truster<'_> {
             }
             Err(UrlFault::Path) if is_placeholder(text) => {}
             Err(fault) => {
-                let found = format!("{} is not asked for anything: {fault}", quote(&text.value));
+                let found = format!("{} is not asked for anything: {fault}", text.shown());
                 self.findings.problem_once(
                     &text.path,
                     found,

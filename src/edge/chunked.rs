@@ -57,6 +57,12 @@ impl Default for Chunked {
 }
 
 impl Chunked {
+    /// Bytes of data that the chunk at hand still announces.
+    #[must_use]
+    pub fn announced(&self) -> u64 {
+        self.size
+    }
+
     /// Reads on, up to the end of the next piece of data, of the body, or of `input`.
     ///
     /// # Errors

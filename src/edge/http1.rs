@@ -336,6 +336,12 @@ impl Incoming {
         }
     }
 
+    /// Gives back what nothing was read into, for a request that waits for its rest.
+    pub(crate) fn shrink_to_held(&mut self) {
+        self.buf.truncate(self.filled);
+        self.buf.shrink_to_fit();
+    }
+
     /// Copies bytes in, as if they had been read.
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         self.buf.truncate(self.filled);
@@ -548,7 +554,8 @@ impl Incoming {
                     let unread = self.buf.get(self.raw..self.filled).unwrap_or_default();
                     let step = chunked.step(unread).map_err(|bad| Fault::Malformed(bad.0))?;
                     let (from, to) = (self.raw + step.data.start, self.raw + step.data.end);
-                    if self.body_end - self.head_len + step.data.len() > body_max {
+                    let data = (self.body_end - self.head_len + step.data.len()) as u64;
+                    if data.saturating_add(chunked.announced()) > body_max as u64 {
                         return Err(Fault::BodyTooLarge);
                     }
                     self.buf.copy_within(from..to, self.body_end);

@@ -36,7 +36,8 @@ use rustix::event::epoll::{EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit};
 
-use crate::limits::STACK_BYTES;
+use crate::client::{Proxies, household};
+use crate::limits::{KEEPALIVE_COUNT, KEEPALIVE_INTERVAL, KEEPALIVE_TIME, STACK_BYTES};
 use crate::log::Log;
 use crate::reply::Reply;
 pub use conn::Head;
@@ -88,6 +89,8 @@ pub struct Settings {
     pub connections: usize,
     /// Connections of one address; `None` is no limit for loopback and half of all for others.
     pub connections_per_address: Option<usize>,
+    /// Proxies in front of us, whose connections are those of many clients and are not counted by address.
+    pub trusted: Proxies,
     /// Worker threads.
     pub workers: usize,
     /// Stream threads.
@@ -114,6 +117,7 @@ impl Settings {
             message_bytes: limits.message_bytes,
             connections: connections.max(8),
             connections_per_address: limits.connections_per_address,
+            trusted: Proxies::default(),
             workers: limits.workers.unwrap_or_else(|| (processors * 4).clamp(4, 32)),
             pumps: if processors > 4 { 2 } else { 1 },
             head_time: limits.head_time,
@@ -220,6 +224,7 @@ impl<H: Handler> Server<H> {
     pub fn start(listener: TcpListener, handler: Arc<H>, settings: Settings, log: Log) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         listener.set_nonblocking(true)?;
+        prepare(&listener)?;
         let pumps =
             (0..settings.pumps.max(1)).map(|_| Inbox::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
         let shared = Arc::new(Shared {
@@ -346,7 +351,12 @@ impl<H: Handler> Shared<H> {
                     use rustix::io::Errno;
                     let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
                     if !full.iter().any(|errno| err.raw_os_error() == Some(errno.raw_os_error())) {
-                        continue; // the connection died before it was accepted; the next one need not have
+                        // The connection died before it was accepted; the next one need not have.
+                        let died = [Errno::CONNABORTED, Errno::INTR, Errno::PROTO];
+                        if !died.iter().any(|errno| err.raw_os_error() == Some(errno.raw_os_error())) {
+                            thread::sleep(Duration::from_millis(1)); // a firewall's refusal, for example
+                        }
+                        continue;
                     }
                     // One descriptor is kept for this moment: the client is told at once instead of left hanging.
                     drop(reserve.take());
@@ -364,6 +374,7 @@ impl<H: Handler> Shared<H> {
 
     fn take_in(&self, stream: TcpStream, peer: IpAddr) {
         let most = match self.settings.connections_per_address {
+            _ if self.settings.trusted.contains(peer) => self.settings.connections,
             Some(most) => most,
             None if peer.is_loopback() => self.settings.connections,
             None => self.settings.connections / 2,
@@ -373,16 +384,14 @@ impl<H: Handler> Shared<H> {
             turn_away(&stream);
             return;
         }
-        let Some(counted) = self.counts.enter(peer, most) else {
+        let Some(counted) = self.counts.enter(household(peer), most) else {
             self.log.debug("too many connections of one address, one was turned away", &[("peer", &peer)]);
             turn_away(&stream);
             return;
         };
-        let prepared = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-        if prepared.is_err() {
+        if stream.set_nonblocking(true).is_err() {
             return; // already gone
         }
-        let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
         let mut conn = Box::new(Conn::new(stream, peer, counted, Grant::new(Arc::clone(&self.body_bytes))));
         let now = Instant::now();
         conn.since = Some(now);
@@ -393,6 +402,18 @@ impl<H: Handler> Shared<H> {
     }
 }
 
+/// What every accepted connection inherits (tcp(7)): answers leave at once, and a client that has gone without a word,
+/// with its power or its network, is found out within two minutes although nothing is sent to it.
+fn prepare(listener: &TcpListener) -> io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_tcp_nodelay(listener, true)?;
+    sockopt::set_socket_keepalive(listener, true)?;
+    sockopt::set_tcp_keepidle(listener, KEEPALIVE_TIME)?;
+    sockopt::set_tcp_keepintvl(listener, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(listener, KEEPALIVE_COUNT)?;
+    Ok(())
+}
+
 /// 503, as far as it goes without waiting.
 fn turn_away(stream: &TcpStream) {
     let _ = stream.set_nonblocking(true);
@@ -401,8 +422,9 @@ fn turn_away(stream: &TcpStream) {
     let _ = stream.shutdown(std::net::Shutdown::Write);
 }
 
+/// Any descriptor will do, and this one needs no file system.
 fn reserve() -> Option<OwnedFd> {
-    std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
+    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
 }
 
 /// A named thread with a small stack.

@@ -177,7 +177,8 @@ impl<H: Handler> Shared<H> {
                 conn.phase = Phase::Head;
                 conn.deadline = Some(now + self.settings.head_time);
             }
-            request.shrink();
+            // Whoever sends a byte and waits gets a few bytes of memory, not a buffer.
+            request.shrink_to_held();
             conn.request = Some(request);
         }
         self.park.park(conn, READ);
@@ -453,7 +454,8 @@ impl<H: Handler> Shared<H> {
             for mut conn in self.park.sweep(|conn| overdue(conn, now, pressed, stopping)) {
                 if matches!(conn.phase, Phase::Head | Phase::Body) {
                     let request = conn.request.take().filter(|request| request.has_head());
-                    let reply = self.handler.refuse(request.as_deref(), Fault::TooSlow);
+                    let refused = self.guarded(|| self.handler.refuse(request.as_deref(), Fault::TooSlow));
+                    let reply = refused.unwrap_or_else(|reply| reply);
                     let date = super::conn::http_date(crate::clock::system_since_epoch().as_secs());
                     conn.keep = false;
                     let _ = conn.reply(&reply, &mut lines, &date);

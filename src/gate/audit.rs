@@ -3,6 +3,8 @@
 //! Nothing in here is a secret or a part of one. What a peer chose is cleaned and cut before it is kept, so that no
 //! method or tool name can draw on an operator's terminal.
 
+use std::net::IpAddr;
+
 use crate::limits::LOG_VALUE_CHARS_MAX;
 use crate::mcp::message::{Kind, Message};
 use crate::reply::{Refusal, Reply};
@@ -10,6 +12,8 @@ use crate::reply::{Refusal, Reply};
 /// What became of a request, for its one line in the log.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Audit {
+    /// Where the request comes from, proxies that are trusted left out.
+    pub client: Option<IpAddr>,
     /// The JSON-RPC method; of a batch the first, and how many more there are.
     pub rpc_method: Option<String>,
     /// The tool, prompt, resource or task.

@@ -57,6 +57,8 @@ pub(crate) fn config() -> Config {
         },
         cors: config::Cors { allowed_origins: vec!["https://app.example".into()], ..Default::default() },
         allowed_hosts: Vec::new(),
+        trusted_proxies: Vec::new(),
+        streams_outlive_token: false,
         leeway_seconds: 60,
         token_type: config::TokenTypePolicy::default(),
         required_claims: Vec::new(),

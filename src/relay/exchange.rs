@@ -38,6 +38,9 @@ pub(crate) trait Context: Send {
 
     /// The answer broke off after its head was relayed.
     fn broke_off(&mut self, why: &dyn std::fmt::Display);
+
+    /// A stream was ended by rule, not by fault.
+    fn ended(&mut self, why: &dyn std::fmt::Display);
 }
 
 /// What is sent, and how long it may take.
@@ -58,6 +61,8 @@ pub(crate) struct Order<'a> {
     pub(crate) first_byte_timeout: Duration,
     /// Longest silence on an event stream.
     pub(crate) stream_idle_time: Option<Duration>,
+    /// When an event stream ends, whatever comes on it: with the token that opened it.
+    pub(crate) stream_ends: Option<Instant>,
     /// Rewrites `endpoint` events, for the stream of HTTP+SSE.
     pub(crate) rewriter: Option<Box<EndpointRewriter>>,
 }
@@ -96,6 +101,7 @@ pub(crate) struct Exchange {
     deadline: Option<Instant>,
     first_byte_timeout: Duration,
     stream_idle_time: Option<Duration>,
+    stream_ends: Option<Instant>,
     rewriter: Option<Box<EndpointRewriter>>,
     /// `buf[..data]` goes out next, `buf[raw..filled]` was read and not looked at.
     buf: Vec<u8>,
@@ -103,6 +109,8 @@ pub(crate) struct Exchange {
     raw: usize,
     filled: usize,
     rewritten: Vec<u8>,
+    /// Whether that data was given out to be sent. What is only gathered stays.
+    given: bool,
     rest: Rest,
     ended: bool,
     stream: bool,
@@ -142,12 +150,14 @@ impl Exchange {
             deadline: Some(Instant::now() + order.first_byte_timeout),
             first_byte_timeout: order.first_byte_timeout,
             stream_idle_time: order.stream_idle_time,
+            stream_ends: order.stream_ends,
             rewriter: order.rewriter,
             buf: Vec::new(),
             data: 0,
             raw: 0,
             filled: 0,
             rewritten: Vec::new(),
+            given: false,
             rest: Rest::Length(0),
             ended: false,
             stream: false,
@@ -183,10 +193,12 @@ impl Exchange {
 
     /// Moves on until there is something to send, something to wait for, or a fault.
     fn advance(&mut self) -> Result<(), Stop> {
+        if std::mem::take(&mut self.given) {
+            self.forget_sent();
+        }
         if std::mem::take(&mut self.drained) {
             return Err(Stop::Wait);
         }
-        self.forget_sent();
         loop {
             match self.state {
                 State::Connecting => self.connect()?,
@@ -464,6 +476,7 @@ impl Producer for Exchange {
             }
             Err(Stop::Fault(fault, why)) => return self.fault(fault, &why),
         }
+        self.given = true;
         let first = !std::mem::replace(&mut self.head_sent, true);
         if self.ended {
             self.state = State::Done;
@@ -487,10 +500,19 @@ impl Producer for Exchange {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        match (self.deadline, self.stream_ends.filter(|_| self.stream)) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
     }
 
     fn expire(&mut self) -> Step<'_> {
+        if self.stream && self.head_sent && self.stream_ends.is_some_and(|end| end <= Instant::now()) {
+            self.state = State::Done;
+            self.reusable = false;
+            self.context.ended(&"the token that opened it has expired");
+            return Step::Send { head: None, data: &[], end: true };
+        }
         let why = if self.stream {
             "nothing came on the stream for too long".to_owned()
         } else {

@@ -129,8 +129,8 @@ impl Legacy {
     /// GET of Streamable HTTP.
     fn listen(session: &Arc<Session>, request: &Incoming, asker: &mut Asker) -> Answer {
         let Some(mut caller) = asker.caller.take() else { return Answer::Reply(Reply::new(500)) };
-        if !caller.take_place() {
-            return Answer::Reply(caller.refuse(&Refusal::Busy { id: None }));
+        if let Err(refusal) = caller.take_place() {
+            return Answer::Reply(refusal);
         }
         let last = request.header_str(header::LAST_EVENT_ID).and_then(EventId::read);
         let (outlet, tap) = outlet(caller, true, session.when_gone());
@@ -141,8 +141,8 @@ impl Legacy {
     /// GET of HTTP+SSE: a stream, a session, and where messages for it go (SSE-01 to SSE-05).
     fn open(&self, principal: &Arc<Principal>, asker: &mut Asker) -> Answer {
         let Some(mut caller) = asker.caller.take() else { return Answer::Reply(Reply::new(500)) };
-        if !caller.take_place() {
-            return Answer::Reply(caller.refuse(&Refusal::Busy { id: None }));
+        if let Err(refusal) = caller.take_place() {
+            return Answer::Reply(refusal);
         }
         let session = match self.start(principal, Transport::Sse) {
             Ok(session) => session,
@@ -301,9 +301,15 @@ impl Caller for Nobody {
         refusal.reply()
     }
 
-    fn take_place(&mut self) -> bool {
-        false
+    fn take_place(&mut self) -> Result<(), Reply> {
+        Ok(())
     }
+
+    fn stream_ends(&self) -> Option<Instant> {
+        None
+    }
+
+    fn ended(&mut self, _why: &dyn std::fmt::Display) {}
 
     fn left(&mut self) {}
 }

@@ -139,8 +139,8 @@ impl Modern {
             Answer::Reply(caller.refuse(&Refusal::Busy { id: Some(id.into()) }))
         };
         let listens = line.method == ladder::LISTEN;
-        if listens && !caller.take_place() {
-            return busy(caller);
+        if listens && let Err(refusal) = caller.take_place() {
+            return Answer::Reply(refusal);
         }
         self.home.setting.pace.quicken();
         let key = self.keys.fetch_add(1, Ordering::Relaxed);

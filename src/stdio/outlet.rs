@@ -26,8 +26,17 @@ pub(crate) trait Caller: Send {
     /// The answer is a refusal; makes it, as [`Caller::begin`] does.
     fn refuse(&mut self, refusal: &Refusal<'_>) -> Reply;
 
-    /// Counts one more event stream; `false` where there are as many as there may be.
-    fn take_place(&mut self) -> bool;
+    /// Counts one more event stream.
+    ///
+    /// # Errors
+    /// The answer, where there are as many as there may be.
+    fn take_place(&mut self) -> Result<(), Reply>;
+
+    /// When a stream is ended, whatever comes on it: with the token that opened it.
+    fn stream_ends(&self) -> Option<Instant>;
+
+    /// A stream was ended for this reason.
+    fn ended(&mut self, why: &dyn std::fmt::Display);
 
     /// The client left before its answer began.
     fn left(&mut self);
@@ -223,11 +232,13 @@ impl Producer for Tap {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        None
+        // An answer that is still to come is bounded elsewhere.
+        self.caller.stream_ends().filter(|_| self.begun)
     }
 
     fn expire(&mut self) -> Step<'_> {
-        Step::Wait
+        self.caller.ended(&"the token that opened it has expired");
+        Step::Send { head: None, data: &[], end: true }
     }
 
     fn is_endless(&self) -> bool {
@@ -274,9 +285,15 @@ pub(super) mod tests {
             refusal.reply()
         }
 
-        fn take_place(&mut self) -> bool {
-            true
+        fn take_place(&mut self) -> Result<(), Reply> {
+            Ok(())
         }
+
+        fn stream_ends(&self) -> Option<Instant> {
+            None
+        }
+
+        fn ended(&mut self, _why: &dyn std::fmt::Display) {}
 
         fn left(&mut self) {}
     }

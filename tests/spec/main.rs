@@ -5,6 +5,9 @@
 mod world;
 mod engine;
 mod attacks;
+mod framing;
+mod failing;
+mod vanishing;
 mod tokens;
 mod issuers;
 mod relaying;

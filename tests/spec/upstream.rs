@@ -231,6 +231,57 @@ fn a_reset_at_any_byte_of_an_answer_is_told() {
     wait_until("no upstream connection but an idle one is left", || world.server.connections() <= 1);
 }
 
+/// A plain answer is gathered until it is whole: each byte of it, however it comes.
+#[test]
+fn an_answer_in_pieces_arrives_whole() {
+    let world = World::start();
+    let token = bearer(&world);
+    let large: String = (0..30_000).map(|n| format!("{n},")).collect();
+    let chunks: String = large
+        .as_bytes()
+        .chunks(999)
+        .map(|part| format!("{:x}\r\n{}\r\n", part.len(), std::str::from_utf8(part).unwrap()))
+        .collect();
+    for (what, answer, text) in [
+        ("a length", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n[1,2,3,44]".to_owned(), "[1,2,3,44]"),
+        (
+            "chunks",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n[1,2,3\r\n4\r\n,44]\r\n0\r\n\r\n"
+                .to_owned(),
+            "[1,2,3,44]",
+        ),
+        ("an end", "HTTP/1.0 200 OK\r\n\r\n[1,2,3,44]".to_owned(), "[1,2,3,44]"),
+        (
+            "a large length",
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{large}", large.len()),
+            &large,
+        ),
+        (
+            "many chunks",
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"),
+            &large,
+        ),
+    ] {
+        for piece in [3, 17, 41, 20_000].into_iter().filter(|piece| answer.len() / piece < 60) {
+            let sent = answer.clone();
+            world.server.script(move |_, stream| {
+                for part in sent.as_bytes().chunks(piece) {
+                    let _ = stream.write_all(part);
+                    std::thread::sleep(Duration::from_millis(3)); // sometimes the worker waits, sometimes a stream thread
+                }
+                !sent.starts_with("HTTP/1.0")
+            });
+            let message = request("POST", "/mcp", &[("Authorization", &token)], &call_of("echo"));
+            let got = world.raw().send(message).answer().unwrap();
+            assert!(
+                (got.status, got.text().as_str()) == (200, text),
+                "{what}, {piece} bytes at a time: {}",
+                got.text().len()
+            );
+        }
+    }
+}
+
 /// HTTP/1.0 and servers that end an answer by closing (RFC 9112 section 6.3, item 8).
 #[test]
 fn old_servers_are_understood() {

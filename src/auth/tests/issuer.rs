@@ -183,6 +183,8 @@ pub(in crate::auth) fn config(issuers: Vec<Issuer>) -> Config {
         scopes: ScopeRules::default(),
         cors: Cors::default(),
         allowed_hosts: Vec::new(),
+        trusted_proxies: Vec::new(),
+        streams_outlive_token: false,
         leeway_seconds: 60,
         token_type: TokenTypePolicy::Compatible,
         required_claims: Vec::new(),

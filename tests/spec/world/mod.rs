@@ -1,6 +1,7 @@
 //! What the tests share: an issuer, an MCP server and the proxy between them, each on 127.0.0.1:0.
 
 pub mod issuer;
+pub mod program;
 pub mod raw;
 pub mod server;
 
@@ -184,6 +185,8 @@ pub fn config(issuer: &Issuer, server: SocketAddr) -> Config {
             allow_credentials: false,
         },
         allowed_hosts: Vec::new(),
+        trusted_proxies: Vec::new(),
+        streams_outlive_token: false,
         leeway_seconds: 0,
         token_type: TokenTypePolicy::Compatible,
         required_claims: Vec::new(),

@@ -80,6 +80,7 @@ impl McpServer {
                     serving.connections.fetch_add(1, Ordering::SeqCst);
                     serving.accepted.fetch_add(1, Ordering::SeqCst);
                     thread::Builder::new()
+                        .stack_size(256 * 1024)
                         .spawn(move || {
                             serving.serve(stream);
                             serving.connections.fetch_sub(1, Ordering::SeqCst);
@@ -128,7 +129,7 @@ impl Drop for McpServer {
 impl Shared {
     fn serve(&self, mut stream: TcpStream) {
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         let mut buffer = Vec::new();
         while let Some(call) = read_call(&mut stream, &mut buffer) {
             let script = Arc::clone(&self.script.lock().unwrap());
