@@ -264,6 +264,8 @@ pub const STDIO_WARM_MAX: usize = 64;
 pub const STDIO_TRANSLATED_MAX: usize = 8;
 /// How long a call waits for what its server asked of the client, a person's decision perhaps.
 pub const STDIO_ASK_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// How often a server may ask the client of one call for input, where we ask in its place.
+pub const STDIO_ROUNDS_MAX: u32 = 32;
 /// Tools of one stdio server whose schemas are kept for `Mcp-Param-*`.
 pub const STDIO_TOOLS_MAX: usize = 4096;
 /// Most arguments of one tool that headers may repeat: as many headers as a head may have would be too many.

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::Setting;
+use super::downgrade::Downgrade;
 use super::outlet::{Caller, outlet};
 use super::replay::EventId;
 use super::session::{Posted, Session, Transport, Way};
@@ -192,8 +193,9 @@ impl Legacy {
         if let Some(evicted) = evicted {
             evicted.end("its owner began more sessions than there may be");
         }
-        match setting.children.spawn(&setting.launch, Arc::clone(&session) as _) {
-            Ok(child) => session.adopt(child),
+        let translation = Downgrade::new(&session, &setting.log);
+        match setting.children.spawn(&setting.launch, Arc::clone(&translation) as _) {
+            Ok(child) => session.adopt(translation.adopt(child)),
             Err(_) => {
                 self.lock().remove(&session.name);
                 return Err(Refused::Busy);

@@ -23,6 +23,7 @@
 //! | `streams.rs`, `replay.rs` | on which stream of a session a message goes out; its last events |
 //! | `modern.rs`, `warm.rs`, `ladder.rs` | requests that stand for themselves; the child they share; what they must be |
 //! | `upgrade.rs`, `old.rs`, `translate.rs` | modern clients at a server that knows sessions only |
+//! | `downgrade.rs` | sessions at a server that knows none |
 //!
 //! A request comes with a [`crate::auth::Permit`], taken by value: what was not authorized does not get here. Its
 //! [`Caller`] makes the answer one for that request and writes the line of the log; whoever answers holds an [`Outlet`].
@@ -34,6 +35,7 @@
 
 pub mod framing;
 pub mod id;
+mod downgrade;
 mod input;
 mod ladder;
 pub mod launch;
@@ -153,13 +155,7 @@ impl Bridge {
         let legacy = Arc::new(Legacy::new(Arc::clone(&setting)));
         let modern = Arc::new(Modern::new(&setting));
         let ticking = (Arc::clone(&legacy), Arc::clone(&modern));
-        let children = Arc::clone(&setting.children);
-        let tick = move |now| {
-            let busy = ticking.0.tick(now);
-            ticking.1.tick(now);
-            // Children of no session serve many, at any time.
-            busy || children.count() > ticking.0.count()
-        };
+        let tick = move |now| ticking.0.tick(now) | ticking.1.tick(now);
         let timer = Timer::start(Arc::clone(&setting.pace), tick).map_err(|error| {
             setting.children.stop();
             BridgeFault::System(error)

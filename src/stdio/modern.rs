@@ -142,6 +142,7 @@ impl Modern {
         if listens && let Err(refusal) = caller.take_place() {
             return Answer::Reply(refusal);
         }
+        self.home.setting.pace.quicken();
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let make = |outlet: Outlet| Call {
@@ -189,10 +190,13 @@ impl Modern {
         self.warm.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// What is due by now; called every few hundred milliseconds.
-    pub(super) fn tick(&self, now: Instant) {
-        self.all().iter().for_each(|warm| warm.tick(now));
-        self.home.legacy.tick(now);
+    /// What is due by now; `true` while something will be.
+    pub(super) fn tick(&self, now: Instant) -> bool {
+        let mut busy = self.home.legacy.tick(now);
+        for warm in self.all() {
+            busy |= warm.tick(now);
+        }
+        busy
     }
 
     /// Ends all subscriptions in good order.

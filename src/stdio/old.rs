@@ -125,8 +125,13 @@ impl Old {
         self.broken
     }
 
+    /// Whether nobody waits for anything.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.ledger.is_empty() && self.waiting.is_empty() && self.alone.is_none()
+    }
+
     pub(super) fn is_idle(&self, now: Instant, most: Duration) -> bool {
-        self.ledger.is_empty() && self.waiting.is_empty() && now >= self.used + most
+        self.is_quiet() && now >= self.used + most
     }
 
     pub(super) fn has_parked(&self, number: u64) -> bool {

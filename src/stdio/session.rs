@@ -14,10 +14,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::downgrade::Peer;
 use super::id::Id;
 use super::line::{Line, Shape};
 use super::outlet::{Outlet, Tap};
-use super::process::{Child, End, NotSent, Sink};
+use super::process::{End, NotSent, Sink};
 use super::replay::EventId;
 use super::splice::one_line;
 use super::streams::{STANDING, Streams, initialized};
@@ -60,7 +61,7 @@ enum Phase {
 }
 
 struct State {
-    child: Option<Child>,
+    child: Option<Peer>,
     phase: Phase,
     /// As the server wrote it in the answer to `initialize`.
     version: Box<str>,
@@ -127,7 +128,7 @@ impl Session {
     }
 
     /// The child is on its way; lines may be sent to it.
-    pub(super) fn adopt(&self, child: Child) {
+    pub(super) fn adopt(&self, child: Peer) {
         let mut state = self.lock();
         // It may have ended already; then this is the last that is heard of it.
         if state.phase != Phase::Over {
@@ -174,6 +175,20 @@ impl Session {
 
     /// Takes the messages of one POST. `open` makes the way for an answer, where one is due, and gives its outlet.
     pub(super) fn post(&self, body: &[u8], takes_events: bool, open: &mut dyn FnMut() -> Outlet) -> Posted {
+        let posted = self.take(body, takes_events, open);
+        self.hear();
+        posted
+    }
+
+    /// Takes what a translation has for the client, where there is one.
+    fn hear(&self) {
+        let told = self.lock().child.as_ref().map(Peer::told).unwrap_or_default();
+        for line in told {
+            self.line(line.as_bytes());
+        }
+    }
+
+    fn take(&self, body: &[u8], takes_events: bool, open: &mut dyn FnMut() -> Outlet) -> Posted {
         let Ok(text) = std::str::from_utf8(body) else { return Posted::Refused(SessionFault::Unreadable) };
         let Ok(texts) = split(text) else { return Posted::Refused(SessionFault::Unreadable) };
         let batch = text.trim_start().starts_with('[');
@@ -254,6 +269,7 @@ impl Session {
 
     /// Deadlines, cancelled requests, silent streams; `true` while a request is under way.
     pub(super) fn tick(&self, now: Instant) -> bool {
+        self.hear();
         let mut state = self.lock();
         let busy = !state.pending.is_empty();
         state.streams.tick(now);

@@ -298,8 +298,8 @@ impl Upgrade {
         user.children.iter_mut().for_each(|child| child.left(key, &env));
     }
 
-    /// What is due by now.
-    pub(super) fn tick(&self, now: Instant) {
+    /// What is due by now; `true` while something will be soon.
+    pub(super) fn tick(&self, now: Instant) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
         let mut idle = Vec::new();
@@ -342,6 +342,7 @@ impl Upgrade {
                 user.children.iter().any(|child| child.run == place.run && child.has_parked(place.number))
             })
         });
+        users.values().any(|user| !user.queue.is_empty() || !user.children.iter().all(Old::is_quiet))
     }
 
     /// Ends the subscriptions in good order.

@@ -434,8 +434,8 @@ impl Warm {
         }
     }
 
-    /// What is due by now: deadlines, comments on silent streams, the next start.
-    pub(super) fn tick(&self, now: Instant) {
+    /// What is due by now: deadlines, comments on silent streams, the next start; `true` while something will be.
+    pub(super) fn tick(&self, now: Instant) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
         let mut elsewhere = Vec::new();
@@ -473,10 +473,13 @@ impl Warm {
         let (kept, overdue) =
             std::mem::take(&mut state.parked).into_iter().partition(|call| now < call.deadline);
         state.parked = kept;
+        let due = matches!(state.phase, Phase::Probing | Phase::Down(_));
+        let busy = due || !state.ledger.is_empty() || !state.parked.is_empty();
         drop(guard);
         let overdue: VecDeque<Call> = overdue;
         overdue.into_iter().for_each(|call| call.fail(Failure::TimedOut));
         elsewhere.into_iter().for_each(|call| self.home.legacy.take(call, now));
+        busy
     }
 
     /// Ends the subscriptions as a server does that is closing: with their result (section 7, number 1).

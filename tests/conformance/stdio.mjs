@@ -6,7 +6,7 @@ import { AUDIENCE, beside, startProxy } from './programs.mjs';
 import { row, scored, verdicts } from './scenarios.mjs';
 
 /** How often one scenario is tried: some probes give a server half a second. */
-const TRIES = 3;
+const TRIES = 2;
 
 /** What each fixture is asked at which revision, and which scenarios cannot pass. */
 const RUNS = [
@@ -25,7 +25,12 @@ const RUNS = [
 ];
 
 /** Scenarios that no translation can make pass, and why. */
-const CANNOT = {};
+const CANNOT = {
+  'legacy 2026-07-28': {
+    'input-required-result-basic-elicitation':
+      'it asks for a key that the server chooses, and a request of a session has none',
+  },
+};
 
 const bearing = (token, url) => ({
   MCP_BEARER: token,
@@ -35,8 +40,10 @@ const bearing = (token, url) => ({
 
 export async function stdio({ binary, folder, tally }) {
   const told = [];
+  const only = process.env.STDIO_RUNS?.split(',');
   const issuer = await Issuer.start();
   for (const { era, revision, also } of RUNS) {
+    if (only && !only.includes(`${era}@${revision}`)) continue;
     const command = [process.execPath, beside('fixture.mjs'), 'stdio', `--${era}`];
     const proxy = await startProxy({ binary, folder, command, issuer: issuer.url, audience: AUDIENCE });
     const run = (args) => verdicts(folder, ['server', '--url', proxy.url, ...args], bearing(issuer.token(AUDIENCE), proxy.url));

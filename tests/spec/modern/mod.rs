@@ -1,5 +1,6 @@
 //! MCP servers that are programs, and clients of the modern era; the program is the scripted child.
 
+mod downgraded;
 mod shared;
 mod translated;
 
@@ -10,11 +11,14 @@ use serde_json::{Value, json};
 
 use super::world::issuer::Token;
 use super::world::raw::Raw;
-use super::world::{World, request};
+use super::world::{World, request, wait_until};
 
 /// A world whose MCP server is the scripted child with these arguments.
 pub fn world(arguments: &str, change: impl FnOnce(&mut Stdio)) -> World {
-    super::stdio::world(arguments, change)
+    let world = super::stdio::world(arguments, change);
+    // So that many may call at once, from the first moment on.
+    wait_until("the keys are there", || world.log.text().contains("keys loaded"));
+    world
 }
 
 /// One modern client.
