@@ -17,7 +17,7 @@ test: ## Run the tests
 coverage: ## Which lines the tests reach; needs cargo-llvm-cov
 	cargo llvm-cov --locked --summary-only
 
-e2e: ## Official SDK clients, a real OpenID provider and a real MCP server; needs Node 20 and Python 3.11
+e2e: ## Official SDK clients, three real issuers of tokens and a real MCP server; needs Node 20 and Python 3.11
 	tests/e2e/run
 
 conformance: ## The official MCP conformance suite, directly and through the proxy; needs npm

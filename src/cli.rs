@@ -6,12 +6,16 @@
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::auth::keys::StartFault;
+use crate::auth::survey;
+use crate::clock::Clock;
 use crate::config::{ClaimNames, Config, LoadError, Note, NoteKind, Overrides, Upstream};
+use crate::limits::TOKEN_BYTES_MAX;
 use crate::log::{Format, Level, Log};
 use crate::proxy::StartError;
 use crate::stdio::launch;
@@ -27,13 +31,16 @@ Usage: openmcpauthproxy [OPTIONS]
 Options:
       --config PATH  Read the configuration from PATH [default: ./config.yaml]
       --check        Check the configuration, tell everything that is wrong or guessed, and exit
+      --online       With --check: also ask each issuer for what its tokens are judged by
+      --explain      With --check: also read a token from standard input, and tell what it is
+                     worth and, where it is refused, which line would change that
       --local        Try it out: a proxy, an authorization server and an MCP server in one,
                      on loopback, without a configuration or a network
       --listen ADDR  With --local: listen on this address of loopback [default: 127.0.0.1:8080,
                      or a free port where that is taken]
       --debug        Log more
-      --demo         Use the organisation in the section `demo` (not served yet)
-      --asgardeo     Use the organisation in the section `asgardeo` (not served yet)
+      --demo         Log in at the organisation in the section `demo`, through this proxy
+      --asgardeo     Log in at the organisation in the section `asgardeo`, through this proxy
       --stdio        Start the MCP server as a subprocess, as the section `stdio` says
   -V, --version      Print the version and exit
   -h, --help         Print this and exit
@@ -93,6 +100,10 @@ pub struct Args {
     pub config: PathBuf,
     /// `--listen`
     pub listen: Option<SocketAddr>,
+    /// `--online`
+    pub online: bool,
+    /// `--explain`
+    pub explain: bool,
     /// The flags that change the configuration.
     pub overrides: Overrides,
 }
@@ -110,6 +121,8 @@ pub enum UsageError {
     NoAddress,
     /// `--listen` without `--local`.
     ListenAlone,
+    /// A flag that goes with `--check` alone.
+    CheckAlone(&'static str),
     /// Two flags that ask for different things.
     Together(&'static str, &'static str),
 }
@@ -124,6 +137,7 @@ impl fmt::Display for UsageError {
             Self::ListenAlone => f.write_str(
                 "--listen is for --local; otherwise the configuration has listen_address and listen_port",
             ),
+            Self::CheckAlone(flag) => write!(f, "{flag} goes with --check"),
             Self::Together(one, other) => write!(f, "{one} and {other} exclude each other"),
         }
     }
@@ -138,8 +152,6 @@ pub enum Fatal {
     Usage(UsageError),
     /// The configuration is wrong or missing.
     Load(LoadError),
-    /// A flag or setting that this version refuses.
-    NotServed(&'static str),
     /// Serving failed.
     Start(StartError),
     /// This is a child that could not become the MCP server.
@@ -151,9 +163,7 @@ impl Fatal {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Load(_) | Self::NotServed(_) | Self::Start(StartError::NotLoopback(_)) => {
-                Exit::Wrong
-            }
+            Self::Usage(_) | Self::Load(_) | Self::Start(StartError::NotLoopback(_)) => Exit::Wrong,
             Self::Start(_) | Self::Child(_) => Exit::Failed,
         }
     }
@@ -164,7 +174,7 @@ impl Fatal {
         match self {
             Self::Usage(_) => Some("openmcpauthproxy --help lists the flags".into()),
             Self::Load(error) => error.hint(),
-            Self::NotServed(_) | Self::Child(_) => None,
+            Self::Child(_) => None,
             Self::Start(error) => Some(error.hint().into()),
         }
     }
@@ -175,7 +185,6 @@ impl fmt::Display for Fatal {
         match self {
             Self::Usage(error) => error.fmt(f),
             Self::Load(error) => error.fmt(f),
-            Self::NotServed(what) => write!(f, "{what} is not served by this version"),
             Self::Start(error) => error.fmt(f),
             Self::Child(_) => f.write_str("the MCP server could not be started"),
         }
@@ -188,7 +197,6 @@ impl Error for Fatal {
         match self {
             Self::Usage(error) => error.source(),
             Self::Load(error) => error.source(),
-            Self::NotServed(_) => None,
             Self::Start(error) => error.source(),
             Self::Child(error) => Some(error),
         }
@@ -231,6 +239,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, UsageError
         given
     };
     let (check, local) = (long("--check"), long("--local"));
+    let (online, explain) = (long("--online"), long("--explain"));
     let overrides = Overrides {
         debug: long("--debug"),
         stdio: long("--stdio"),
@@ -250,6 +259,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, UsageError
     if overrides.demo && overrides.asgardeo {
         return Err(UsageError::Together("--demo", "--asgardeo"));
     }
+    if !check && (online || explain) {
+        return Err(UsageError::CheckAlone(if online { "--online" } else { "--explain" }));
+    }
     if check && local {
         return Err(UsageError::Together("--check", "--local"));
     }
@@ -259,7 +271,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, UsageError
     if listen.is_some() && !local {
         return Err(UsageError::ListenAlone);
     }
-    let args = Args { listen, config: path.unwrap_or_else(|| "config.yaml".into()).into(), overrides };
+    let config = path.unwrap_or_else(|| "config.yaml".into()).into();
+    let args = Args { listen, config, online, explain, overrides };
     Ok(match (check, local) {
         (true, _) => Cli::Check(args),
         (_, true) => Cli::Local(args),
@@ -299,6 +312,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
         Cli::Check(args) => {
             let (config, notes) = Config::load(&args.config, &args.overrides).map_err(Fatal::Load)?;
             print(&summary(&args, &config, &notes));
+            let looked = !args.online || look(&config).map_err(start_fault)?;
+            let explained = !args.explain || explain(&config)?;
+            if !looked || !explained {
+                return Ok(Exit::Failed);
+            }
         }
         Cli::Local(args) => {
             let level = if args.overrides.debug { Level::Debug } else { Level::Info };
@@ -309,12 +327,39 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Exit, Fatal> {
     Ok(Exit::Done)
 }
 
-fn serve(args: &Args) -> Result<(), Fatal> {
-    for (given, what) in [(args.overrides.demo, "--demo"), (args.overrides.asgardeo, "--asgardeo")] {
-        if given {
-            return Err(Fatal::NotServed(what));
+fn start_fault(fault: StartFault) -> Fatal {
+    Fatal::Start(StartError::Keys(fault))
+}
+
+/// Tells what each issuer answers now; false where one of them has nothing to judge its tokens by.
+fn look(config: &Config) -> Result<bool, StartFault> {
+    let findings = survey::look(config, &Clock::system())?;
+    let mut out = String::from("issuers, as they are now:\n");
+    for finding in &findings {
+        let _ = writeln!(out, "  {}  {}", if finding.sound { "ok  " } else { "FAIL" }, finding.issuer);
+        for (what, told) in &finding.lines {
+            let _ = writeln!(out, "    {what:<14}{told}");
         }
     }
+    print(&out);
+    Ok(findings.iter().all(|finding| finding.sound))
+}
+
+/// Tells what the token on standard input is worth; false where it is not let in.
+fn explain(config: &Config) -> Result<bool, Fatal> {
+    let mut token = String::new();
+    let longest = u64::try_from(TOKEN_BYTES_MAX).unwrap_or(u64::MAX).saturating_mul(2);
+    if std::io::stdin().take(longest).read_to_string(&mut token).is_err() {
+        token.clear(); // no text is no token, and is told so
+    }
+    let token = token.trim();
+    let token = token.strip_prefix("Bearer ").unwrap_or(token);
+    let (good, told) = survey::explain(config, token, &Clock::system()).map_err(start_fault)?;
+    print(&format!("the token is {told}\n"));
+    Ok(good)
+}
+
+fn serve(args: &Args) -> Result<(), Fatal> {
     let (mut config, notes) = Config::load(&args.config, &args.overrides).map_err(Fatal::Load)?;
     if let Upstream::Stdio(stdio) = &mut config.upstream {
         // By this name it is found even after the file was replaced by a newer version.
@@ -377,7 +422,8 @@ fn summary(args: &Args, config: &Config, notes: &[Note]) -> String {
         let plain = ClaimNames::default();
         if issuer.claims != plain {
             let ClaimNames { audience, subject, client_id, scopes } = &issuer.claims;
-            let (client_id, scopes) = (client_id.join(" or "), scopes.join(" and "));
+            let (audience, client_id) = (audience.join(" or "), client_id.join(" or "));
+            let scopes = scopes.join(" and ");
             line(
                 "  read from",
                 &format!(

@@ -27,8 +27,9 @@ use crate::mcp::message::{Kind, Message, item_member};
 use crate::mcp::revision::{self, Era};
 use crate::mcp::{MessageFault, Reason, mirror};
 use crate::metadata::Metadata;
+use crate::provider::request::check_head;
 use crate::reply::{ClientFault, Refusal, Reply};
-use crate::route::{Endpoint, Place, Route, Routes};
+use crate::route::{Endpoint, Login, Place, Route, Routes};
 use audit::clean;
 use failures::Failures;
 
@@ -132,6 +133,21 @@ impl Gate {
         }
     }
 
+    /// Judges the head of a request that is a part of a login, `None` where it is not. It needs no token; host and origin
+    /// are judged as for MCP.
+    ///
+    /// # Errors
+    /// The answer, where it is refused.
+    pub fn login(&self, head: &Incoming, audit: &mut Audit) -> Result<Option<(Login, Grant)>, Reply> {
+        let route = self.routes.of(head.method(), head.path());
+        let Route::Login(login) = route else { return Ok(None) };
+        let grant = self.grant(head, route).map_err(|foreign| audit.refuse(&Refusal::Foreign(foreign)))?;
+        match check_head(login, head) {
+            Ok(()) => Ok(Some((login, grant))),
+            Err(fault) => Err(grant.dress(audit.refuse(&Refusal::Login(fault)))),
+        }
+    }
+
     /// Everything that is judged without a byte of the body. Host and origin have been, before anything else.
     fn judge_head(
         &self,
@@ -144,6 +160,8 @@ impl Gate {
         let endpoint = match route {
             Route::Mcp(endpoint) => endpoint,
             Route::ResourceMetadata(document) => return Err(Stop::Answer(self.metadata.reply(document))),
+            // Judged by `login`, before; none of them is ever MCP.
+            Route::Login(_) => return Err(Refusal::NotFound.into()),
             Route::Preflight(place) => return Err(Stop::Answer(self.cors.preflight(head, grant, place))),
             Route::NotFound => return Err(Refusal::NotFound.into()),
             Route::MethodNotAllowed(place) => return Err(Refusal::MethodNotAllowed(place).into()),
@@ -263,7 +281,10 @@ impl Gate {
     /// The metadata documents are public: whatever page asks may read them (PRM-08). Everything else is for pages that
     /// were allowed. The name by which we are called is judged for both.
     fn grant(&self, head: &Incoming, route: Route) -> Result<Grant, Foreign> {
-        if matches!(route, Route::ResourceMetadata(_) | Route::Preflight(Place::ResourceMetadata(_))) {
+        let document = |login: Login| matches!(login, Login::Document(_));
+        if matches!(route, Route::ResourceMetadata(_) | Route::Preflight(Place::ResourceMetadata(_)))
+            || matches!(route, Route::Login(login) | Route::Preflight(Place::Login(login)) if document(login))
+        {
             return self.cors.check_host(head).map(|()| Grant::Anyone);
         }
         self.cors.admit(head)
@@ -271,7 +292,8 @@ impl Gate {
 }
 
 /// Whether a token counts against the address that sent it. One that has run out, or is not good yet, was issued by
-/// somebody we trust: a client that shows it is late and not an attacker.
+/// somebody we trust: a client that shows it is late and not an attacker. An opaque token that is not active may have run
+/// out as well, but nobody can tell, and each one costs its issuer a question.
 fn is_forged(denied: &Denied) -> bool {
     matches!(denied, Denied::BadToken(fault)
         if !matches!(fault, TokenFault::Expired { .. } | TokenFault::NotYet { .. }))

@@ -2,7 +2,7 @@
 //!
 //! The modules stand in the order in which a request meets them:
 //! `edge` reads it, `route` and `cors` place it, `auth` verifies its token, `mcp` reads its message, `gate` decides,
-//! `relay` carries it to the MCP server and streams the answer back; `proxy` wires these together and `reply` is the
+//! `relay` carries it to the MCP server and streams the answer back; `provider` is the way to the identity provider; `proxy` wires these together and `reply` is the
 //! one place where a refusal becomes HTTP. ARCHITECTURE.md draws the walk.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ pub mod route;
 pub mod mcp;
 pub mod auth;
 pub mod metadata;
+pub mod provider;
 pub mod relay;
 pub mod stdio;
 pub mod local;

@@ -131,6 +131,50 @@ pub const JWKS_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Requests that may wait for the keys of one issuer at one time; each holds a worker.
 pub const JWKS_WAITERS_MAX: usize = 2;
 
+/// Largest body of a login request, in bytes: a registration with logos as data would be larger, and is refused.
+pub const LOGIN_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Most parameters of one login request.
+pub const LOGIN_PARAMETERS_MAX: usize = 64;
+/// Largest answer of an identity provider to a login request, in bytes.
+pub const LOGIN_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// One request to the identity provider, from the name to the last byte.
+pub const LOGIN_FETCH_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a client waits for a login request, with everything that it takes.
+pub const LOGIN_TIME_MAX: Duration = Duration::from_secs(25);
+/// Login requests that the identity provider is asked at one time; each has a thread.
+pub const LOGIN_THREADS: usize = 4;
+/// Login requests that wait for one of these. Beyond it 503.
+pub const LOGIN_QUEUE_MAX: usize = 64;
+/// The identity provider's metadata is asked for again after this long.
+pub const LOGIN_METADATA_TIME: Duration = Duration::from_secs(600);
+/// And not sooner than this after it could not be had.
+pub const LOGIN_RETRY_TIME: Duration = Duration::from_secs(3);
+/// Metadata that could not be had again for this long is used no more.
+pub const LOGIN_STALE_TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// An identity provider that keeps failing is told to the operator once, and then at most this often.
+pub const LOGIN_LOG_TIME: Duration = Duration::from_secs(60);
+/// A refresh or a registration that comes again within this time gets the first one's answer: its sender did not hear
+/// it, and a refresh token may be good only once.
+pub const LOGIN_REPEAT_TIME: Duration = Duration::from_secs(5);
+/// Most such answers that are remembered.
+pub const LOGIN_REPEATS_MAX: usize = 256;
+/// Most requests that wait for the answer to one like them.
+pub const LOGIN_WAITERS_MAX: usize = 8;
+/// Addresses whose login requests are counted at one time.
+pub const LOGIN_ADDRESSES_MAX: usize = 4096;
+/// Registrations that one address may make at once, and the time in which it may make one more.
+pub const LOGIN_REGISTRATIONS: (u32, Duration) = (60, Duration::from_secs(1));
+/// Token and other requests that one address may make at once, and the time in which it may make one more.
+pub const LOGIN_TOKENS: (u32, Duration) = (300, Duration::from_millis(50));
+/// Most redirect URIs of a client that is registered by us.
+pub const LOGIN_REDIRECTS_MAX: usize = 16;
+/// Longest of these, in bytes.
+pub const LOGIN_URI_BYTES_MAX: usize = 2048;
+/// Longest name of a client that is registered by us, in characters.
+pub const LOGIN_NAME_CHARS_MAX: usize = 40;
+/// A token of ours for a management interface is used no longer than until so many seconds before its end.
+pub const LOGIN_TOKEN_MARGIN_SECONDS: i64 = 30;
+
 /// An answer of an issuer about an opaque token is remembered for this long at most, in seconds: so long a token that
 /// was revoked goes on.
 pub const INTROSPECTION_SECONDS_MAX: i64 = 60;
@@ -281,4 +325,5 @@ const _: () = assert!(TOKEN_HEADER_BYTES_MAX < TOKEN_BYTES_MAX, "the header is a
 const _: () =
     assert!(INTROSPECTION_WAITERS_MAX < INTROSPECTION_WORKERS, "some workers never wait for the issuer");
 const _: () = assert!(JWKS_RETRY_SECONDS <= JWKS_COOLDOWN_SECONDS, "a retry comes sooner than a refetch");
+const _: () = assert!(LOGIN_FETCH_TIME_MAX.as_secs() * 2 < LOGIN_TIME_MAX.as_secs(), "a token, then its use");
 const _: () = assert!(MESSAGE_BYTES_MAX <= BODY_BYTES_IN_FLIGHT_MAX, "one message must fit");

@@ -20,11 +20,13 @@ use crate::config::{BaseUrl, Config, Paths, PublicUrl, Upstream};
 use crate::cors::Grant;
 use crate::edge::http1::{Fault, Incoming, Method};
 use crate::edge::{Answer, Handler, Server, Settings};
-use crate::gate::{Admitted, Audit, Gate, Relay};
+use crate::gate::{Admitted, Audit, Decision, Gate, Relay};
 use crate::header;
 use crate::limits::{INTROSPECTION_WORKERS, LOG_VALUE_CHARS_MAX, STREAMS_SPARED_PART};
 use crate::log::{Field, Level, Log};
 use crate::mcp::revision::Era;
+use crate::provider::relay::{LoginRelay, RelayFault};
+use crate::provider::wait::Outcome;
 use crate::relay::answer::AnswerHead;
 use crate::relay::exchange::{Context, Exchange, Order};
 use crate::relay::headers::{self, Inbound, Outbound};
@@ -32,7 +34,7 @@ use crate::relay::sse::{self, EndpointRewriter};
 use crate::relay::streams::{Full, Place, Streams};
 use crate::relay::upstream::{Pool, PoolError};
 use crate::reply::{ClientFault, Refusal, Reply, UpstreamFault};
-use crate::route::Endpoint;
+use crate::route::{Endpoint, Login};
 use crate::secret::Secret;
 use crate::stdio::outlet::Caller;
 use crate::stdio::{Bridge, BridgeFault};
@@ -48,6 +50,8 @@ pub enum StartError {
     Keys(StartFault),
     /// The way to the MCP server cannot be prepared.
     Pool(PoolError),
+    /// The login relay cannot be prepared.
+    Login(RelayFault),
     /// The system has no threads or descriptors for us.
     System(io::Error),
     /// The MCP server is a program that cannot be started.
@@ -64,9 +68,13 @@ impl StartError {
             Self::Listen(..) => {
                 "end the program that has this port, or change listen_port and listen_address"
             }
-            Self::Roots(_) | Self::Keys(_) => "check ca_file and SSL_CERT_FILE",
+            Self::Roots(_) | Self::Keys(_) | Self::Login(RelayFault::Roots(_)) => {
+                "check ca_file and SSL_CERT_FILE"
+            }
             Self::Pool(_) => "check base_url",
-            Self::System(_) => "raise the limits of open files and threads for this user",
+            Self::System(_) | Self::Login(RelayFault::Thread(_)) => {
+                "raise the limits of open files and threads for this user"
+            }
             Self::Bridge(BridgeFault::Launch(_)) => {
                 "check stdio.user_command and stdio.work_dir; a program in another folder is written with its whole path"
             }
@@ -87,6 +95,7 @@ impl fmt::Display for StartError {
             Self::Roots(_) => f.write_str("the trust roots for outgoing TLS cannot be read"),
             Self::Keys(_) => f.write_str("the keys of the issuers cannot be looked after"),
             Self::Pool(_) => f.write_str("the way to the MCP server cannot be prepared"),
+            Self::Login(_) => f.write_str("the login relay cannot be prepared"),
             Self::System(_) => f.write_str("the system refuses threads or descriptors"),
             Self::Bridge(fault) => write!(f, "{fault}"),
             Self::NotLoopback(addr) => {
@@ -99,8 +108,8 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Listen(_, err) | Self::System(err) => Some(err),
-            Self::Roots(err) => Some(err),
+            Self::Listen(_, err) | Self::System(err) | Self::Login(RelayFault::Thread(err)) => Some(err),
+            Self::Roots(err) | Self::Login(RelayFault::Roots(err)) => Some(err),
             Self::Keys(err) => Some(err),
             Self::Pool(err) => Some(err),
             // Its own level is told already.
@@ -115,6 +124,7 @@ pub struct Proxy {
     server: Server<Front>,
     behind: Arc<Behind>,
     keys: Arc<KeyStore>,
+    login: Option<Arc<LoginRelay>>,
     log: Log,
 }
 
@@ -192,6 +202,7 @@ impl Proxy {
         let behind = Arc::new(behind);
         keys.prefetch();
         let auth = Authenticator::new(&config, Arc::clone(&keys), log.clone());
+        let login = LoginRelay::start(&config, &clock, &log).map_err(StartError::Login)?.map(Arc::new);
         let all = config.limits.streams;
         let streams_each =
             config.limits.streams_per_principal.unwrap_or_else(|| all - all / STREAMS_SPARED_PART);
@@ -206,6 +217,7 @@ impl Proxy {
             streams_outlive_token: config.streams_outlive_token,
             leeway_seconds: config.leeway_seconds,
             stream_idle_time: config.limits.stream_idle_time,
+            login: login.clone(),
             clock,
             log: log.clone(),
         };
@@ -216,7 +228,7 @@ impl Proxy {
             behind.stop();
             keys.shutdown();
         })?;
-        Ok(Self { server, behind, keys, log })
+        Ok(Self { server, behind, keys, login, log })
     }
 
     /// Where it listens.
@@ -251,6 +263,9 @@ impl Proxy {
     /// Stops: running requests finish within a bound, and every thread is joined.
     pub fn stop(self) {
         self.server.stop();
+        if let Some(login) = &self.login {
+            login.stop();
+        }
         self.behind.stop();
         self.keys.shutdown();
         self.log.info("stopped", &[]);
@@ -318,14 +333,23 @@ struct Front {
     streams_outlive_token: bool,
     leeway_seconds: i64,
     stream_idle_time: Option<Duration>,
+    login: Option<Arc<LoginRelay>>,
     clock: Clock,
     log: Log,
 }
 
 /// What is known of a request once its head was admitted.
 struct Pass {
-    admitted: Admitted,
+    admitted: To,
     line: Line,
+}
+
+/// Where it goes.
+enum To {
+    /// To the MCP server, once its message was judged.
+    Mcp(Admitted),
+    /// To the identity provider.
+    Login(Arc<LoginRelay>, Login, Grant),
 }
 
 impl Handler for Front {
@@ -333,8 +357,20 @@ impl Handler for Front {
 
     fn admit(&self, head: &Incoming) -> Result<Pass, Reply> {
         let mut line = Line::new(&self.log, head);
+        if let Some(relay) = &self.login {
+            match self.gate.login(head, &mut line.audit) {
+                Ok(None) => {}
+                Ok(Some((login, grant))) => {
+                    return Ok(Pass { admitted: To::Login(Arc::clone(relay), login, grant), line });
+                }
+                Err(reply) => {
+                    line.write(reply.status);
+                    return Err(reply);
+                }
+            }
+        }
         match self.gate.admit(head, self.clock.now(), &mut line.audit) {
-            Ok(admitted) => Ok(Pass { admitted, line }),
+            Ok(admitted) => Ok(Pass { admitted: To::Mcp(admitted), line }),
             Err(reply) => {
                 line.write(reply.status);
                 Err(reply)
@@ -344,6 +380,12 @@ impl Handler for Front {
 
     fn serve(&self, pass: Pass, request: &Incoming) -> Answer {
         let Pass { admitted, mut line } = pass;
+        let admitted = match admitted {
+            To::Mcp(admitted) => admitted,
+            To::Login(relay, login, grant) => {
+                return relay.begin(login, request, Box::new(move |outcome| line.login(outcome, &grant)));
+            }
+        };
         let relay = match self.gate.decide(&admitted, request, &mut line.audit) {
             Ok(relay) => relay,
             Err(reply) => {
@@ -590,6 +632,20 @@ impl Line {
         let shown: String = request.path().chars().take(LOG_VALUE_CHARS_MAX).collect();
         let (log, method) = (log.clone(), request.method());
         Self { log, began: Instant::now(), method, path: shown.into(), audit: Audit::default() }
+    }
+
+    /// The answer to a login request.
+    fn login(&mut self, outcome: Outcome, grant: &Grant) -> Reply {
+        let Outcome { reply, fault } = outcome;
+        match fault {
+            Some(fault) => {
+                self.audit.decision = Decision::Refused;
+                self.audit.reason = Some(fault.to_string());
+            }
+            None => self.audit.decision = Decision::Answered,
+        }
+        self.write(reply.status);
+        grant.dress(reply)
     }
 
     fn write(&self, status: u16) {

@@ -69,6 +69,15 @@ impl Reply {
             .body(body)
     }
 
+    /// 302: a browser goes on at `location` (RFC 6749 section 1.7). Nothing on the way keeps it or tells where it was.
+    #[must_use]
+    pub fn found(location: String) -> Self {
+        Self::new(302)
+            .header(header::LOCATION, HeaderValue::cleaned(location))
+            .header(header::CACHE_CONTROL, HeaderValue::fixed("no-store"))
+            .header(header::REFERRER_POLICY, HeaderValue::fixed("no-referrer"))
+    }
+
     /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: HeaderValue) -> Self {
@@ -127,6 +136,8 @@ pub enum Refusal<'a> {
         /// The id of the request, as it was written.
         id: Option<Box<str>>,
     },
+    /// 400 to 504: a login that goes no further.
+    Login(LoginFault),
     /// 429: this address has sent too many tokens that do not hold; the client must come back later.
     TooManyFailures {
         /// After so many seconds.
@@ -211,6 +222,99 @@ impl fmt::Display for SessionFault {
     }
 }
 
+/// Why a login goes no further, in OAuth's words (RFC 6749 sections 4.1.2.1 and 5.2, RFC 7591 section 3.2.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LoginFault {
+    /// 400: the request is not one.
+    Request(&'static str),
+    /// 400: a token for somebody else than us is asked for (RFC 8707 section 2).
+    Target,
+    /// 400: a redirect URI cannot be had.
+    RedirectUri(&'static str),
+    /// 400: a client cannot be as it wants to.
+    ClientMetadata(&'static str),
+    /// 404: clients cannot register.
+    NoRegistration,
+    /// 411: the length of the body is not said beforehand.
+    NoLength,
+    /// 413: the body is too large.
+    TooLarge,
+    /// 415: the body is of another type.
+    ContentType(&'static str),
+    /// 429: too many requests of one address; again after so many seconds.
+    TooMany(u32),
+    /// 502: the operator must look at the identity provider.
+    Provider,
+    /// 503: too many logins at once.
+    Busy,
+    /// 504: the identity provider did not answer in time.
+    TimedOut,
+}
+
+impl LoginFault {
+    fn status(self) -> u16 {
+        match self {
+            Self::Request(_) | Self::Target | Self::RedirectUri(_) | Self::ClientMetadata(_) => 400,
+            Self::NoRegistration => 404,
+            Self::NoLength => 411,
+            Self::TooLarge => 413,
+            Self::ContentType(_) => 415,
+            Self::TooMany(_) => 429,
+            Self::Provider => 502,
+            Self::Busy => 503,
+            Self::TimedOut => 504,
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::RedirectUri(_) => "invalid_redirect_uri",
+            Self::ClientMetadata(_) => "invalid_client_metadata",
+            Self::Target => "invalid_target",
+            Self::Provider => "server_error",
+            Self::TooMany(_) | Self::Busy | Self::TimedOut => "temporarily_unavailable",
+            _ => "invalid_request",
+        }
+    }
+
+    /// The answer, before any grant to a page.
+    #[must_use]
+    pub fn reply(self) -> Reply {
+        let (code, words) = (self.code(), serde_json::Value::from(self.to_string()));
+        let body = format!(r#"{{"error":"{code}","error_description":{words}}}"#);
+        let reply = Reply::json(self.status(), body)
+            .header(header::CACHE_CONTROL, HeaderValue::fixed("no-store"))
+            .header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::fixed("nosniff"));
+        match self {
+            Self::ContentType(wanted) => reply.header(header::ACCEPT, HeaderValue::fixed(wanted)),
+            Self::TooMany(seconds) => {
+                reply.header(header::RETRY_AFTER, HeaderValue::cleaned(seconds.to_string()))
+            }
+            Self::Busy | Self::TimedOut => {
+                reply.header(header::RETRY_AFTER, HeaderValue::cleaned(BUSY_RETRY_SECONDS.to_string()))
+            }
+            _ => reply,
+        }
+    }
+}
+
+impl fmt::Display for LoginFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request(words) | Self::RedirectUri(words) | Self::ClientMetadata(words) => words,
+            Self::Target => "resource is not what this server protects",
+            Self::NoRegistration => "clients cannot register here; use a client_id of the identity provider",
+            Self::NoLength => "the body needs a content-length",
+            Self::TooLarge => "the body is too large",
+            Self::ContentType(_) => "the body has another content type",
+            Self::TooMany(_) => "too many requests from this address",
+            Self::Provider => "the identity provider gave no good answer",
+            Self::Busy => "too many logins at once",
+            Self::TimedOut => "the identity provider did not answer in time",
+        })
+    }
+}
+
 /// What the MCP server did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UpstreamFault {
@@ -243,6 +347,7 @@ impl fmt::Display for Refusal<'_> {
             Self::Denied { denied, .. } => write!(f, "{denied}"),
             Self::UnknownSession { .. } => f.write_str("no such session"),
             Self::Session { fault, .. } => write!(f, "{fault}"),
+            Self::Login(fault) => fault.fmt(f),
             Self::KeysUnavailable => f.write_str("tokens cannot be verified at the moment"),
             Self::Upstream { fault, .. } => write!(f, "{fault}"),
             Self::TooManyFailures { .. } => f.write_str("too many tokens from this address did not hold"),
@@ -267,6 +372,7 @@ impl Refusal<'_> {
     #[must_use]
     pub fn reply(&self) -> Reply {
         let (status, body) = match self {
+            Self::Login(fault) => return fault.reply(),
             Self::Denied { denied, .. } => (denied_status(denied), challenge::body(denied)),
             Self::Foreign(_) => (403, self.rpc_error(SERVER_ERROR, None)),
             Self::NotFound => (404, self.rpc_error(SERVER_ERROR, None)),

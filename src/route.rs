@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::edge::http1::Method;
 use crate::metadata;
+use crate::provider::document;
 
 /// One of the three places where MCP is spoken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,6 +43,21 @@ pub enum Document {
     Root,
 }
 
+/// One of the paths of the login relay, which need no token and never lead to the MCP server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Login {
+    /// Authorization server metadata, by its number in [`document::places`].
+    Document(usize),
+    /// Where a browser is sent on to the identity provider.
+    Authorize,
+    /// Where codes and refresh tokens are exchanged.
+    Token,
+    /// Where clients register.
+    Register,
+    /// Another path of `path_mapping`, by its number there.
+    Passed(usize),
+}
+
 /// Something that is served.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Place {
@@ -49,6 +65,8 @@ pub enum Place {
     Mcp(Endpoint),
     /// A document that everybody may read.
     ResourceMetadata(Document),
+    /// Logging in, through us.
+    Login(Login),
     /// `*`, the server as a whole (RFC 9110 section 9.3.7).
     Server,
 }
@@ -61,7 +79,10 @@ impl Place {
             Self::Mcp(Endpoint::StreamableHttp) | Self::Server => "GET, POST, DELETE, OPTIONS",
             Self::Mcp(Endpoint::Sse) => "GET, OPTIONS",
             Self::Mcp(Endpoint::Messages) => "POST, OPTIONS",
-            Self::ResourceMetadata(_) => "GET, HEAD, OPTIONS",
+            Self::ResourceMetadata(_) | Self::Login(Login::Document(_)) => "GET, HEAD, OPTIONS",
+            Self::Login(Login::Authorize) => "GET, OPTIONS",
+            Self::Login(Login::Token | Login::Register) => "POST, OPTIONS",
+            Self::Login(Login::Passed(_)) => "GET, POST, OPTIONS",
         }
     }
 
@@ -77,6 +98,8 @@ pub enum Route {
     Mcp(Endpoint),
     /// To read a document.
     ResourceMetadata(Document),
+    /// To log in.
+    Login(Login),
     /// To know what is allowed here, as a browser does before it sends what it was asked to.
     Preflight(Place),
     /// Nothing that there is.
@@ -114,6 +137,7 @@ impl Routes {
             places.push((path, place));
         }
         places.push((metadata::WELL_KNOWN.to_owned(), Place::ResourceMetadata(Document::Root)));
+        places.extend(login_places(config).into_iter().map(|(path, login)| (path, Place::Login(login))));
         places.push(("*".to_owned(), Place::Server));
         Self { places }
     }
@@ -129,9 +153,28 @@ impl Routes {
             place if !place.allows(method) => Route::MethodNotAllowed(place),
             Place::Mcp(endpoint) => Route::Mcp(endpoint),
             Place::ResourceMetadata(document) => Route::ResourceMetadata(document),
+            Place::Login(login) => Route::Login(login),
             Place::Server => Route::NotFound,
         }
     }
+}
+
+/// The paths of the login relay, where it is on.
+fn login_places(config: &Config) -> Vec<(String, Login)> {
+    let Some(login) = &config.login else { return Vec::new() };
+    let mut places: Vec<(String, Login)> = [
+        (document::AUTHORIZE, Login::Authorize),
+        (document::TOKEN, Login::Token),
+        (document::REGISTER, Login::Register),
+    ]
+    .map(|(path, login)| (path.to_owned(), login))
+    .to_vec();
+    let endpoints = Endpoint::ALL.map(|endpoint| endpoint.path(config));
+    let documents = document::places(&config.public, &endpoints).into_iter().enumerate();
+    places.extend(documents.map(|(n, (path, _))| (path, Login::Document(n))));
+    let passed = login.passed.iter().enumerate();
+    places.extend(passed.map(|(n, (path, _))| (path.clone(), Login::Passed(n))));
+    places
 }
 
 #[cfg(test)]

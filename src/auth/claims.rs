@@ -193,8 +193,10 @@ impl<'t> Claims<'t> {
     /// RS-12, RS-15; RFC 7519 section 4.1.3, RFC 8707 section 2: any element equal to one of our identifiers, never a
     /// part of one. `Some` is why it is not meant for us; an error is a claim that cannot be read, which nothing waives.
     fn not_for_us(&self, rules: &Rules) -> Result<Option<TokenFault>, TokenFault> {
-        let claim = &rules.names.audience;
-        let Some(value) = self.object.get(claim) else { return Ok(Some(missing(claim))) };
+        let mut names = rules.names.audience.iter();
+        let Some((claim, value)) = names.find_map(|name| Some((name, self.object.get(name)?))) else {
+            return Ok(Some(missing(&rules.names.audience.join(" or "))));
+        };
         let found = match value {
             Json::String(one) => vec![one.as_str()],
             Json::Array(list) => strings(list).ok_or_else(|| malformed(claim, LIST))?,

@@ -19,7 +19,7 @@ use super::fault::Shown;
 use super::jwks::{KeySet, SetFault};
 use super::reach::{PublicOnly, Reach};
 use super::roots::{RootsFault, extra_roots};
-use crate::config::{Algorithm, Allowed};
+use crate::config::{Algorithm, Allowed, Issuer};
 use crate::limits::{
     INTROSPECTION_IDLE_MAX, INTROSPECTION_TIME_MAX, JWKS_BYTES_MAX, JWKS_FETCH_TIME_MAX,
     UPSTREAM_IDLE_TIME_MAX,
@@ -83,6 +83,9 @@ impl fmt::Display for FetchFault {
             Self::NoUsableKey(url, skipped) => {
                 write!(f, "{url} answered a key set without a usable key: {}", skipped.join("; "))
             }
+            Self::Metadata(url, why @ (MetadataFault::Lacks(_) | MetadataFault::Endpoint(..))) => {
+                write!(f, "the metadata at {url} does not lead on: {why}")
+            }
             Self::Metadata(url, why) => write!(f, "{url} is not the metadata of the issuer: {why}"),
             Self::Undiscovered(tried) if tried.is_empty() => {
                 f.write_str("the issuer is no URL, so its keys cannot be found; write jwks_uri")
@@ -117,6 +120,22 @@ pub struct Source {
     pub introspection_endpoint: Option<String>,
 }
 
+impl Source {
+    /// What it says about `issuer`.
+    #[must_use]
+    pub fn of(issuer: &Issuer) -> Self {
+        let introspection = issuer.introspection.as_ref();
+        Self {
+            issuer: issuer.issuer.clone(),
+            metadata_url: issuer.metadata_url.clone(),
+            jwks_uri: issuer.jwks_uri.clone(),
+            algorithms: issuer.algorithms.clone(),
+            introspects: introspection.is_some(),
+            introspection_endpoint: introspection.and_then(|one| one.endpoint.clone()),
+        }
+    }
+}
+
 /// Where things of one issuer are.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -124,8 +143,8 @@ pub struct Found {
     pub metadata_url: Option<String>,
     /// Its keys. `None` for an issuer that is asked about tokens and has no keys.
     pub jwks_uri: Option<Place>,
-    /// Where it is asked about opaque tokens.
-    pub introspection_endpoint: Option<Place>,
+    /// Where it is asked about opaque tokens, or why nobody knows; `None` for an issuer that is not asked.
+    pub introspection_endpoint: Option<Result<Place, FetchFault>>,
     /// With what it says it signs.
     pub algorithms: Vec<Algorithm>,
 }
@@ -189,12 +208,14 @@ impl Fetcher {
     /// Where things of `source` are: as the configuration says, and for the rest as the issuer's metadata says.
     ///
     /// # Errors
-    /// Where no metadata leads to them.
+    /// Where no metadata leads to its keys. That it does not lead to introspection is told in the answer, so that tokens
+    /// which need none are not the worse for it.
     pub fn discover(&self, source: &Source) -> Result<Found, FetchFault> {
+        let written = source.introspection_endpoint.as_deref().map(|url| Ok(Place::named(url)));
         let mut found = Found {
             metadata_url: None,
             jwks_uri: source.jwks_uri.as_deref().map(Place::named),
-            introspection_endpoint: source.introspection_endpoint.as_deref().map(Place::named),
+            introspection_endpoint: written,
             algorithms: Vec::new(),
         };
         let needs_keys = found.jwks_uri.is_none();
@@ -202,10 +223,14 @@ impl Fetcher {
         if !needs_keys && !needs_endpoint {
             return Ok(found);
         }
-        let (url, metadata) = self.metadata(source)?;
+        let (url, metadata) = match self.metadata(source) {
+            Ok(read) => read,
+            Err(fault) if needs_keys => return Err(fault),
+            Err(fault) => return Ok(Found { introspection_endpoint: Some(Err(fault)), ..found }),
+        };
         let fault = |why| FetchFault::Metadata(Shown::of(&url), why);
         if needs_endpoint {
-            found.introspection_endpoint = Some(metadata.introspection_endpoint.map_err(fault)?);
+            found.introspection_endpoint = Some(metadata.introspection_endpoint.map_err(fault));
         }
         if needs_keys {
             found.jwks_uri = match metadata.jwks_uri {

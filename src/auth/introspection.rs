@@ -156,6 +156,12 @@ impl Introspector {
         lock(&self.board).waiting
     }
 
+    /// Whether the token was good a moment ago, so that nobody has to be asked.
+    #[must_use]
+    pub fn remembers(&self, hash: TokenHash, now: Timestamp) -> bool {
+        self.tokens.get(&hash, now, |_| true).is_some()
+    }
+
     /// What the token is worth. May wait for the issuer, by [`INTROSPECTION_TIME_MAX`] or a little more.
     ///
     /// # Errors
@@ -188,6 +194,11 @@ impl Introspector {
         });
         seat.flight.land(verdict.clone());
         verdict
+    }
+
+    /// Asks about a token that nobody issued, and says whether the issuer calls it active.
+    pub(super) fn probe(&self) -> Result<bool, AskFault> {
+        self.ask("openmcpauthproxy-check").map(|answer| matches!(answer, Answer::Active(_)))
     }
 
     /// A seat, beside others who ask about the same token or as the first one; none where too many wait.
@@ -259,7 +270,7 @@ impl Introspector {
     }
 
     fn ask(&self, token: &str) -> Result<Answer, AskFault> {
-        let place = self.endpoint().ok_or(AskFault::NoEndpoint)?;
+        let place = self.endpoint()?;
         let (authorization, body) = self.credentials(token);
         let began = Instant::now();
         let mut asked = self.post(&place, authorization.as_deref(), &body);
@@ -281,14 +292,20 @@ impl Introspector {
     }
 
     /// Where the issuer is asked: as configured, or as its metadata says, which may have to be fetched first.
-    fn endpoint(&self) -> Option<Place> {
+    fn endpoint(&self) -> Result<Place, AskFault> {
         if let Some(url) = &self.settings.endpoint {
-            return Some(Place::named(url));
+            return Ok(Place::named(url));
         }
-        self.keys.introspection_endpoint(self.place).or_else(|| {
-            let _ = self.keys.newer(self.place, None);
-            self.keys.introspection_endpoint(self.place)
-        })
+        if let Some(Ok(place)) = self.keys.introspection_endpoint(self.place) {
+            return Ok(place);
+        }
+        // A new look for the keys is a new look for this as well.
+        let seen = self.keys.current(self.place).map(|keys| keys.generation);
+        let _ = self.keys.newer(self.place, seen);
+        match self.keys.introspection_endpoint(self.place) {
+            Some(found) => found.map_err(AskFault::Fetch),
+            None => Err(AskFault::NoMetadata),
+        }
     }
 
     fn post(
@@ -370,8 +387,8 @@ enum Answer {
 
 /// Why there is no answer. Never the token's fault.
 #[derive(Debug)]
-enum AskFault {
-    NoEndpoint,
+pub(super) enum AskFault {
+    NoMetadata,
     Fetch(FetchFault),
     Status(Shown, u16),
     Json(Shown, json::Fault),
@@ -381,8 +398,8 @@ enum AskFault {
 impl fmt::Display for AskFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoEndpoint => f.write_str(
-                "the issuer's metadata leads to no introspection_endpoint, and an earlier line says why; or write \
+            Self::NoMetadata => f.write_str(
+                "its metadata, which would say where, is not there, and an earlier line says why; or write \
                  introspection.endpoint",
             ),
             Self::Fetch(fault) => fault.fmt(f),
@@ -395,7 +412,10 @@ impl fmt::Display for AskFault {
                 write!(f, "{url} answered {status} and not 200; check introspection.endpoint")
             }
             Self::Json(url, why) => {
-                write!(f, "{url} answered something that is no introspection: {why}; check introspection.endpoint")
+                write!(
+                    f,
+                    "{url} answered something that is no introspection: {why}; check introspection.endpoint"
+                )
             }
             Self::NoVerdict(url) => write!(
                 f,

@@ -119,14 +119,7 @@ impl KeyStore {
         let mut store =
             Self { slots: Vec::new(), fetcher: Some(fetcher.clone()), asker, threads: Mutex::default() };
         for issuer in issuers {
-            let source = Source {
-                issuer: issuer.issuer.clone(),
-                metadata_url: issuer.metadata_url.clone(),
-                jwks_uri: issuer.jwks_uri.clone(),
-                introspects: issuer.introspection.is_some(),
-                introspection_endpoint: issuer.introspection.as_ref().and_then(|one| one.endpoint.clone()),
-                algorithms: issuer.algorithms.clone(),
-            };
+            let source = Source::of(issuer);
             let slot = Arc::new(Slot::new(source, clock.clone(), log.clone()));
             store.slots.push(Arc::clone(&slot));
             let fetcher = fetcher.clone();
@@ -192,9 +185,9 @@ impl KeyStore {
         self.asker.as_ref()
     }
 
-    /// Where the issuer at `place` is asked about tokens, once its metadata was read.
+    /// Where the issuer at `place` is asked about tokens, or why nobody knows, once that was looked for.
     #[must_use]
-    pub fn introspection_endpoint(&self, place: usize) -> Option<Place> {
+    pub fn introspection_endpoint(&self, place: usize) -> Option<Result<Place, FetchFault>> {
         lock(&self.slots.get(place)?.state).introspection_endpoint.clone()
     }
 
@@ -244,7 +237,7 @@ struct Slot {
 #[derive(Default)]
 struct State {
     keys: Option<Arc<KeySet>>,
-    introspection_endpoint: Option<Place>,
+    introspection_endpoint: Option<Result<Place, FetchFault>>,
     /// A request or a prefetch asks for a fetch.
     wanted: bool,
     fetching: bool,
@@ -392,7 +385,9 @@ impl Slot {
     /// One fetch. Where the keys are is found out again at each regular renewal, as an issuer may move them.
     fn fetch(&self, fetcher: &Fetcher, found: &mut Option<(Found, Timestamp)>) -> Result<KeySet, FetchFault> {
         let now = self.clock.now();
-        let known = found.take().filter(|(_, since)| now < since.plus(JWKS_REFRESH_SECONDS));
+        let whole = |places: &Found| !matches!(places.introspection_endpoint, Some(Err(_)));
+        let known =
+            found.take().filter(|(places, since)| now < since.plus(JWKS_REFRESH_SECONDS) && whole(places));
         let (places, since) = match known {
             Some(known) => known,
             None => (fetcher.discover(&self.source)?, now),

@@ -21,6 +21,7 @@ pub mod reach;
 pub mod fetch;
 pub mod roots;
 pub mod introspection;
+pub mod survey;
 pub mod cache;
 pub mod scope;
 pub mod session;
@@ -258,9 +259,20 @@ impl Authenticator {
     pub fn would_verify(&self, request: &Incoming, now: Timestamp) -> bool {
         let remembered = |token| {
             let current = |basis: Basis| self.keys.is_current(basis);
-            self.tokens.get(&TokenHash::of(token), now, current).is_some()
+            let hash = TokenHash::of(token);
+            self.tokens.get(&hash, now, current).is_some()
+                || self.introspector.as_ref().is_some_and(|introspector| introspector.remembers(hash, now))
         };
         bearer::token_of(request).is_ok_and(|token| !remembered(token))
+    }
+
+    /// What a token is worth by itself, outside of any request. May wait as [`Authenticator::authenticate`] does.
+    ///
+    /// # Errors
+    /// Where it does not hold, or nobody can tell.
+    pub fn judge(&self, token: &str, now: Timestamp) -> Result<Arc<Principal>, AuthError> {
+        let verified = self.verify(token, TokenHash::of(token), now)?;
+        verified.not_for_us.map_or(Ok(verified.principal), |fault| Err(fault.into()))
     }
 
     /// Lets a principal make all of these calls, or none.

@@ -8,8 +8,8 @@ use super::Algorithm;
 /// Where things stand in the tokens of one issuer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClaimNames {
-    /// Whom a token is for; `aud` unless the issuer has another place for it.
-    pub audience: String,
+    /// Whom a token is for: the first of these that is there; `aud` alone unless the issuer has another place for it.
+    pub audience: Vec<String>,
     /// Whose it is; `sub` unless the operator wants to know people by something else.
     pub subject: String,
     /// The client that got it: the first of these that is there.
@@ -29,7 +29,7 @@ impl Default for ClaimNames {
 pub struct Shape {
     /// How it is written in the configuration.
     pub provider: &'static str,
-    audience: &'static str,
+    audience: &'static [&'static str],
     client_id: &'static [&'static str],
     scopes: &'static [&'static str],
     /// Claims that tell an access token from the provider's other tokens.
@@ -47,7 +47,7 @@ impl Default for Shape {
 /// RFC 9068 section 2.2, with `azp` (OpenID Connect Core section 2) and `scp`, which many write instead.
 const GENERIC: Shape = Shape {
     provider: "generic",
-    audience: "aud",
+    audience: &["aud"],
     client_id: &["client_id", "azp"],
     scopes: &["scope", "scp"],
     required: &[],
@@ -60,10 +60,11 @@ pub const SHAPES: &[Shape] = &[
     Shape { provider: "asgardeo", ..GENERIC },
     Shape { provider: "auth0", ..GENERIC },
     Shape { provider: "authentik", ..GENERIC },
-    // Its access tokens have no `aud`; its ID tokens do, and only `token_use` tells which is which.
+    // Its access tokens have `aud` where a resource was asked for, and else the client alone; its ID tokens have the
+    // client in `aud`, and only `token_use` tells which is which.
     Shape {
         provider: "cognito",
-        audience: "client_id",
+        audience: &["aud", "client_id"],
         client_id: &["client_id"],
         scopes: &["scope"],
         required: &[("token_use", "access")],
@@ -90,7 +91,7 @@ impl Shape {
     pub fn names(self) -> ClaimNames {
         let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         ClaimNames {
-            audience: self.audience.to_owned(),
+            audience: all(self.audience),
             subject: "sub".to_owned(),
             client_id: all(self.client_id),
             scopes: all(self.scopes),
@@ -109,6 +110,6 @@ mod tests {
             assert_eq!(Shape::of(shape.provider).map(Shape::names), Some(shape.names()));
         }
         assert!(Shape::of("Okta").is_none());
-        assert_eq!(ClaimNames::default().audience, "aud");
+        assert_eq!(ClaimNames::default().audience, ["aud"]);
     }
 }

@@ -13,6 +13,7 @@ use super::tree::{Node, Path};
 use super::{Allowed, Mcp20250326, Share, TokenTypePolicy};
 use crate::limits as l;
 use crate::log;
+use crate::provider::preset::{PRESETS, Preset};
 use crate::secret::Secret;
 
 /// Text where it stands.
@@ -39,6 +40,8 @@ pub struct File {
     pub stdio: Stdio,
     /// `path_mapping`: our path to the provider's.
     pub path_mapping: Vec<(Placed<String>, String)>,
+    pub login_relay: Option<Placed<LoginRelay>>,
+    pub provider: Option<Placed<&'static Preset>>,
     pub cors: Cors,
     pub mode: Option<Placed<Mode>>,
     pub demo: Provider,
@@ -100,6 +103,17 @@ pub enum Mode {
     Asgardeo,
 }
 
+/// `login_relay`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LoginRelay {
+    /// Nothing of it is served.
+    Off,
+    /// It is served to clients that look for it at our origin.
+    On,
+    /// And our metadata sends all clients there.
+    Advertised,
+}
+
 /// `stdio`
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "each field is the key of the same name")]
@@ -135,6 +149,7 @@ pub struct Cors {
 #[expect(missing_docs, reason = "each field is the key of the same name")]
 pub struct Provider {
     pub org_name: Text,
+    pub base_url: Text,
     pub client_id: Text,
     pub client_secret: Option<Placed<Secret>>,
     /// The keys of `protected_resource_metadata` in their older place.
@@ -227,6 +242,11 @@ impl File {
             ),
             stdio: top.section("stdio").map(Stdio::read).unwrap_or_default(),
             path_mapping: top.section("path_mapping").map(path_mapping).unwrap_or_default(),
+            login_relay: top.choice(
+                "login_relay",
+                &[("off", LoginRelay::Off), ("on", LoginRelay::On), ("advertised", LoginRelay::Advertised)],
+            ),
+            provider: top.choice("provider", &presets()),
             cors: top.section("cors").map(Cors::read).unwrap_or_default(),
             mode: top.choice(
                 "mode",
@@ -289,6 +309,10 @@ impl File {
         top.done();
         file
     }
+}
+
+fn presets() -> Vec<(&'static str, &'static Preset)> {
+    PRESETS.iter().map(|preset| (preset.name, preset)).collect()
 }
 
 impl Paths {
@@ -356,6 +380,7 @@ impl Provider {
     fn read(mut section: Section<'_>) -> Self {
         let provider = Self {
             org_name: section.text("org_name"),
+            base_url: section.text("base_url"),
             client_id: section.text("client_id"),
             client_secret: section.secret("client_secret"),
             metadata: Metadata::read(&mut section),

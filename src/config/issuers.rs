@@ -19,7 +19,7 @@ pub struct Issuer {
     pub audience: Texts,
     pub algorithms: Option<Allowed>,
     pub provider: Shape,
-    pub audience_claim: Text,
+    pub audience_claim: Texts,
     pub subject_claim: Text,
     pub client_id_claim: Texts,
     pub scope_claim: Texts,
@@ -69,7 +69,7 @@ impl Issuer {
             audience: section.list("audience"),
             algorithms: algorithms(section, findings),
             provider: section.choice("provider", &providers).map(|choice| choice.value).unwrap_or_default(),
-            audience_claim: section.text("audience_claim"),
+            audience_claim: section.words("audience_claim"),
             subject_claim: section.text("subject_claim"),
             client_id_claim: section.words("client_id_claim"),
             scope_claim: section.words("scope_claim"),
@@ -90,15 +90,14 @@ impl Issuer {
             }
             fits
         };
-        if let Some(name) = self.audience_claim.as_ref().filter(|name| fits(name)) {
-            names.audience.clone_from(&name.value);
-        }
         if let Some(name) = self.subject_claim.as_ref().filter(|name| fits(name)) {
             names.subject.clone_from(&name.value);
         }
-        for (list, names) in
-            [(&self.client_id_claim, &mut names.client_id), (&self.scope_claim, &mut names.scopes)]
-        {
+        for (list, names) in [
+            (&self.audience_claim, &mut names.audience),
+            (&self.client_id_claim, &mut names.client_id),
+            (&self.scope_claim, &mut names.scopes),
+        ] {
             if let Some(list) = list.as_ref().filter(|list| !list.value.is_empty()) {
                 *names = list.value.iter().filter(|name| fits(name)).map(|name| name.value.clone()).collect();
             }

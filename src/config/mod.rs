@@ -11,6 +11,7 @@
 
 pub mod command;
 pub mod file;
+pub mod login;
 pub mod tree;
 mod algorithm;
 mod claims;
@@ -55,6 +56,8 @@ pub struct Config {
     pub resource: Resource,
     /// Who may issue tokens for us. At least one.
     pub issuers: Vec<Issuer>,
+    /// The login relay, where it is on.
+    pub login: Option<login::Login>,
     /// Which calls need which scopes.
     pub scopes: ScopeRules,
     /// Which browsers' pages may call us.

@@ -13,7 +13,7 @@ use super::section::{Placed, quote};
 use super::tree::Path;
 use super::url::{Url, UrlFault, split_authority, unix_base};
 use super::{BaseUrl, Config, Cors, Limits, Mcp20250326, Paths, PublicUrl, ScopeRules, Upstream};
-use super::{scopes, trust};
+use super::{login, scopes, trust};
 use crate::auth::scope::{Scope, ScopeSet};
 use crate::client::{Network, NoNetwork};
 use crate::limits as l;
@@ -40,7 +40,11 @@ pub(super) fn config(
     let public = resolver.public(&paths);
     let upstream = resolver.upstream(listen);
     let scopes = resolver.scopes(&paths);
-    let trust = public.as_ref().and_then(|public| trust::resolve(&resolver, public, &paths, &scopes.1));
+    let mut trust = public.as_ref().and_then(|public| trust::resolve(&resolver, public, &paths, &scopes.1));
+    let login = match (&public, &mut trust) {
+        (Some(public), Some(trust)) => login::resolve(&resolver, public, &paths, trust),
+        _ => None,
+    };
     let (cors, allowed_hosts, limits) = (resolver.cors(), resolver.allowed_hosts(), resolver.limits());
     let (session_key, ca_file) = (resolver.session_key(), resolver.ca_file());
     let (mcp_2025_03_26, trusted_proxies) = (resolver.mcp_2025_03_26(), resolver.trusted_proxies());
@@ -75,6 +79,7 @@ pub(super) fn config(
         log_format: file.log_format,
         resource: trust.resource,
         issuers: trust.issuers,
+        login,
     })
 }
 
@@ -457,29 +462,14 @@ impl Resolver<'_> {
 
     /// Keys that are known and do nothing.
     fn without_effect(&self) {
-        let ignored = |path: &Path, why: &str| {
-            self.findings.ignored(path, why, "it may stay; nothing depends on it");
-        };
-        let direct = "not used: clients talk to the identity provider themselves";
-        for (key, provider) in [("demo", &self.file.demo), ("asgardeo", &self.file.asgardeo)] {
-            if provider.client_id.is_some() || provider.client_secret.is_some() {
-                ignored(
-                    &self.top.key(key),
-                    "its client credentials are not used: clients register with the identity provider themselves",
-                );
+        for (key, provider, mode) in
+            [("demo", &self.file.demo, Mode::Demo), ("asgardeo", &self.file.asgardeo, Mode::Asgardeo)]
+        {
+            if self.mode() != Some(mode) && (provider.client_id.is_some() || provider.client_secret.is_some())
+            {
+                let why = format!("its client credentials are not used: the mode is not {key}");
+                self.findings.ignored(&self.top.key(key), why, format!("write mode: {key}, or let it stay"));
             }
-        }
-        if !self.file.path_mapping.is_empty() {
-            ignored(&self.top.key("path_mapping"), direct);
-        }
-        let adds = |rule: &super::file::PathRule| {
-            !rule.add_body_params.is_empty() || !rule.add_query_params.is_empty()
-        };
-        if let Some((place, _)) = self.file.default.path.iter().find(|(_, rule)| adds(rule)) {
-            ignored(
-                &place.path,
-                "its parameters are not added: clients talk to the identity provider themselves",
-            );
         }
         let stdio = self.file.stdio.enabled.as_ref().filter(|enabled| enabled.value);
         if let (Some(enabled), true) = (stdio, self.transport() != Some(Transport::Stdio)) {
@@ -518,7 +508,7 @@ fn port(number: &Number) -> Option<u16> {
 }
 
 /// Why a path cannot be served literally.
-fn path_fault(path: &str) -> Option<&'static str> {
+pub(super) fn path_fault(path: &str) -> Option<&'static str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
     if !path.starts_with('/') {
         Some("does not begin with /")

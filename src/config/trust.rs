@@ -4,7 +4,7 @@
 //! `issuer`; the `authorization_servers`; `default.path…response.issuer`; the organisation of `asgardeo` or `demo`.
 //! Whatever is not said in so many words is a guess, and each guess becomes a note that names the settling line.
 
-use super::file::{File, Metadata, Mode};
+use super::file::{File, Metadata, Mode, Provider as Section};
 use super::issuers;
 use super::problem::Findings;
 use super::resolve::Resolver;
@@ -26,6 +26,10 @@ const ASGARDEO_JWKS_PATH: &str = "/oauth2/jwks";
 pub(super) struct Trust {
     pub(super) issuers: Vec<Issuer>,
     pub(super) resource: Resource,
+    /// Where the file names this proxy itself as an authorization server.
+    pub(super) names_us: Option<Path>,
+    /// Whether it names any other.
+    pub(super) servers_written: bool,
 }
 
 /// One member of the metadata, from whichever of its places has it. Two that differ are a contradiction.
@@ -93,7 +97,7 @@ pub(super) fn resolve(
     let truster = Truster { resolver, file, findings, public, paths };
     let identifier = truster.identifier();
     let audiences = truster.audiences(&identifier);
-    let servers = truster.authorization_servers();
+    let (servers, names_us) = truster.authorization_servers();
     let issuers = truster.issuers(&servers, &audiences);
     let jwks_uri_told = metadata(file, findings, "jwks_uri", |m| &m.jwks_uri);
     if let Some(text) = jwks_uri_told {
@@ -102,7 +106,10 @@ pub(super) fn resolve(
     let bearer_methods_supported = truster.bearer_methods();
     if issuers.is_empty() {
         let told = file.issuers.is_some() || file.issuer.is_some() || !servers.is_empty();
-        if !told {
+        if let (false, Some(at)) = (told, &names_us) {
+            let fix = "write issuer: the exact `iss` of the tokens of your identity provider";
+            findings.problem(at, "this is the proxy itself, and nothing says who signs tokens", fix);
+        } else if !told {
             let fix = "add protected_resource_metadata with authorization_servers, a list with the issuer \
                        of your identity provider: the exact `iss` of its tokens";
             let found = "missing: nothing says who may sign tokens";
@@ -128,7 +135,36 @@ pub(super) fn resolve(
         jwks_uri: None,
         extra: places(file).flat_map(|metadata| metadata.extra.clone()).collect(),
     };
-    Some(Trust { issuers, resource })
+    Some(Trust { issuers, resource, names_us, servers_written: !servers.is_empty() })
+}
+
+/// The section that `--asgardeo`, `--demo` or `mode` asks for.
+pub(super) fn organisation_by_mode<'f>(resolver: &Resolver<'f>) -> Option<&'f Section> {
+    match resolver.mode() {
+        Some(Mode::Asgardeo) => Some(&resolver.file.asgardeo),
+        Some(Mode::Demo) => Some(&resolver.file.demo),
+        Some(Mode::Default) | None => None,
+    }
+}
+
+/// Where that section stands.
+pub(super) fn section_path(resolver: &Resolver<'_>) -> Path {
+    resolver.top.key(if resolver.mode() == Some(Mode::Demo) { "demo" } else { "asgardeo" })
+}
+
+/// The URL of an organisation: as written, or by its name in Asgardeo.
+pub(super) fn organisation_base(resolver: &Resolver<'_>, section: &Section) -> Option<Placed<String>> {
+    if let Some(text) = &section.base_url {
+        return Some(Placed::new(text.value.trim_end_matches('/').to_owned(), text.path.clone()));
+    }
+    let org = section.org_name.as_ref()?;
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if !is_placeholder(org) && !org.bytes().all(fits) {
+        let found = format!("{} is no name of an organisation", org.shown());
+        let fix = "write it as it stands in https://api.asgardeo.io/t/NAME";
+        resolver.findings.problem_once(&org.path, found, fix);
+    }
+    Some(Placed::new(format!("{ASGARDEO}{}", org.value), org.path.clone()))
 }
 
 struct Truster<'a> {
@@ -212,10 +248,16 @@ impl Truster<'_> {
         audiences
     }
 
-    fn authorization_servers(&self) -> Vec<Placed<String>> {
+    /// Those that sign tokens, and the place where this proxy itself is among them.
+    fn authorization_servers(&self) -> (Vec<Placed<String>>, Option<Path>) {
         let key = "authorization_servers";
         let written = metadata(self.file, self.findings, key, |m| &m.authorization_servers);
-        written.map(|list| list.value.clone()).unwrap_or_default()
+        let mut servers = written.map(|list| list.value.clone()).unwrap_or_default();
+        let own = self.public.join("");
+        let is_us = |text: &Placed<String>| text.trim_end_matches('/') == own;
+        let at = servers.iter().find(|text| is_us(text)).map(|text| text.path.clone());
+        servers.retain(|text| !is_us(text));
+        (servers, at)
     }
 
     /// At least one, unless a problem was told or the file says nothing at all.
@@ -290,7 +332,7 @@ impl Truster<'_> {
                 let keys = self.keys_of(text, servers.len() == 1);
                 issuers.push(issuer(text, &text.path, keys.clone()));
                 // The original's files name the organisation; its tokens name the endpoint below it.
-                if let Some(base) = asgardeo_base(text) {
+                if let Some(base) = self.organisation_of(text) {
                     let real = format!("{base}{ASGARDEO_ISSUER_PATH}");
                     let keys = keys.or_else(|| Some(format!("{base}{ASGARDEO_JWKS_PATH}")));
                     let note = format!("Asgardeo's tokens say {real}, which is accepted as well");
@@ -308,7 +350,8 @@ impl Truster<'_> {
             return vec![issuer(one, &one.path, self.keys_of(one, true))];
         }
         let Some(org) = self.organisation() else { return Vec::new() };
-        let base = format!("{ASGARDEO}{}", org.value);
+        let base = &org.value;
+        self.issuer_url(&org);
         let real = format!("{base}{ASGARDEO_ISSUER_PATH}");
         let text = format!("the issuer is {}", quote(&real));
         self.findings.guess(&org.path, text, format!("write issuer: {real}"));
@@ -345,25 +388,28 @@ impl Truster<'_> {
         first.or_else(|| rules.iter().find(|(_, rule)| rule.issuer.is_some()))?.1.issuer.as_ref()
     }
 
-    /// The organisation whose tokens are accepted when nothing else says so.
-    fn organisation(&self) -> Option<&Placed<String>> {
-        let (asgardeo, demo) = (self.file.asgardeo.org_name.as_ref(), self.file.demo.org_name.as_ref());
-        let org = match self.resolver.mode() {
-            Some(Mode::Asgardeo) => asgardeo,
-            Some(Mode::Demo) => demo,
-            Some(Mode::Default) | None => asgardeo.filter(|org| !is_placeholder(org)).or(demo).or(asgardeo),
+    /// The URL of the organisation whose tokens are accepted when nothing else says so.
+    fn organisation(&self) -> Option<Placed<String>> {
+        let (asgardeo, demo) = (&self.file.asgardeo, &self.file.demo);
+        let given = |section: &'_ Section| section.org_name.is_some() || section.base_url.is_some();
+        let real = |section: &'_ Section| !section.org_name.as_ref().is_some_and(|org| is_placeholder(org));
+        let section = match organisation_by_mode(self.resolver) {
+            Some(section) => section,
+            None if given(asgardeo) && real(asgardeo) || !given(demo) => asgardeo,
+            None => demo,
         };
-        let org = org?;
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        if !self.placeholder(org, "the name of your organisation in Asgardeo") && !org.bytes().all(fits) {
-            let found = format!("{} is no name of an organisation", org.shown());
-            self.findings.problem(
-                &org.path,
-                found,
-                "write it as it stands in https://api.asgardeo.io/t/NAME",
-            );
+        if let Some(org) = &section.org_name {
+            self.placeholder(org, "the name of your organisation in Asgardeo");
         }
-        Some(org)
+        organisation_base(self.resolver, section)
+    }
+
+    /// The URL of the organisation that an authorization server is, where its tokens name the endpoint below it.
+    fn organisation_of<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let own = organisation_by_mode(self.resolver).and_then(|section| section.base_url.as_ref());
+        let bare = text.trim_end_matches('/');
+        let ours = own.is_some_and(|own| own.trim_end_matches('/') == bare);
+        asgardeo_base(text).or_else(|| ours.then_some(bare))
     }
 
     /// Where the keys of an issuer are, if the file says so. One `jwks_uri` and several issuers belong together

@@ -14,12 +14,14 @@ mod config;
 mod http;
 mod message;
 mod sse;
+mod stdio;
 mod token;
 
 pub use config::config;
 pub use http::{answer, chunked, head};
 pub use message::message;
 pub use sse::sse;
+pub use stdio::{lines, remapped};
 pub use token::{jwks, token};
 
 /// A property: whether the input was accepted, or a panic.
@@ -27,7 +29,7 @@ pub type Property = fn(&[u8]) -> bool;
 
 /// Every target whose body stands here. `differential` is not among them: its second parser is a crate that only
 /// `fuzz/` knows.
-pub const TARGETS: [(&str, Property); 8] = [
+pub const TARGETS: [(&str, Property); 10] = [
     ("token", token),
     ("jwks", jwks),
     ("message", message),
@@ -35,6 +37,8 @@ pub const TARGETS: [(&str, Property); 8] = [
     ("answer", answer),
     ("chunked", chunked),
     ("sse", sse),
+    ("lines", lines),
+    ("remap", remapped),
     ("config", config),
 ];
 

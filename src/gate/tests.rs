@@ -45,6 +45,7 @@ pub(crate) fn config() -> Config {
             audiences: vec!["https://h.example/mcp".into()],
             ..config::Issuer::default()
         }],
+        login: None,
         scopes: ScopeRules {
             always: ScopeSet::default(),
             rules: vec![

@@ -1,9 +1,10 @@
 // The official TypeScript SDK clients, doing the whole flow by themselves: 401, protected resource metadata,
 // authorization server metadata, registration, authorization, token, then tools.
 //
-//   node client.mjs 1|2 http|sse URL [--stdio]
+//   node client.mjs old|1|2 http|sse URL [--stdio]
 //
-// 1 is @modelcontextprotocol/sdk, 2 is @modelcontextprotocol/client. It prints one JSON line of what it saw.
+// 1 is @modelcontextprotocol/sdk, 2 is @modelcontextprotocol/client, and old is the SDK before RFC 9728, which asks the
+// MCP server's own origin who issues tokens. It prints one JSON line of what it saw.
 
 import assert from 'node:assert/strict';
 import { walk } from './walk.mjs';
@@ -12,15 +13,22 @@ const REDIRECT = 'http://127.0.0.1:1/callback';
 const [generation, transportName, url] = process.argv.slice(2);
 const seen = { refused: 0, requests: [] };
 
+const sdk = async (name) =>
+  Object.assign({}, ...(await Promise.all(['index', 'streamableHttp', 'sse', 'auth'].map((file) => import(`${name}/client/${file}.js`)))));
 const library =
-  generation === '1'
-    ? {
-        ...(await import('@modelcontextprotocol/sdk/client/index.js')),
-        ...(await import('@modelcontextprotocol/sdk/client/streamableHttp.js')),
-        ...(await import('@modelcontextprotocol/sdk/client/sse.js')),
-        ...(await import('@modelcontextprotocol/sdk/client/auth.js')),
-      }
-    : await import('@modelcontextprotocol/client');
+  generation === '2'
+    ? await import('@modelcontextprotocol/client')
+    : await sdk(generation === '1' ? '@modelcontextprotocol/sdk' : 'sdk-old');
+
+const { fetch: plain } = globalThis;
+const noting = async (input, init) => {
+  const response = await plain(input, init);
+  seen.requests.push(`${init?.method ?? 'GET'} ${new URL(String(input)).pathname} ${response.status}`);
+  if (response.status === 401) seen.refused += 1;
+  return response;
+};
+// The old one takes no function of ours.
+if (generation === 'old') globalThis.fetch = noting;
 
 /** Remembers what a client has to remember, and lets a person be walked through the pages. */
 class Memory {
@@ -73,12 +81,7 @@ const memory = new Memory();
 const open = () => {
   const options = {
     authProvider: memory,
-    fetch: async (input, init) => {
-      const response = await fetch(input, init);
-      seen.requests.push(`${init?.method ?? 'GET'} ${new URL(String(input)).pathname} ${response.status}`);
-      if (response.status === 401) seen.refused += 1;
-      return response;
-    },
+    fetch: noting,
   };
   return transportName === 'sse'
     ? new library.SSEClientTransport(new URL(url), options)
@@ -97,8 +100,8 @@ async function connect() {
   }
   const landed = memory.landed.searchParams;
   assert.equal(landed.get('error'), null, memory.landed.href);
-  assert.equal(landed.get('state'), 'e2e-state');
-  await first.finishAuth(generation === '1' ? landed.get('code') : landed);
+  assert.equal(landed.get('state'), generation === 'old' ? null : 'e2e-state');
+  await first.finishAuth(generation !== '2' ? landed.get('code') : landed);
   const client = make();
   await client.connect(open());
   return client;
@@ -119,7 +122,7 @@ let progress = 0;
 const countOptions = { onprogress: () => (progress += 1) };
 const count = { name: 'count', arguments: { to: 3 } };
 const counted =
-  generation === '1' ? await client.callTool(count, undefined, countOptions) : await client.callTool(count, countOptions);
+  generation !== '2' ? await client.callTool(count, undefined, countOptions) : await client.callTool(count, countOptions);
 assert.match(counted.content[0].text, /counted to 3/);
 assert.ok(progress >= 2, `progress ${progress}`);
 const resource = await client.readResource({ uri: 'echo://about' });
@@ -129,5 +132,5 @@ assert.match(prompt.messages[0].content.text, /Ada/);
 assert.ok(seen.refused >= 1, 'the first request was not refused');
 const version = client.getNegotiatedProtocolVersion?.() ?? client.transport?.protocolVersion;
 await client.close();
-console.log(JSON.stringify({ tools, progress, refused: seen.refused, version, scope: memory.saved.scope, token: memory.saved.access_token }));
+console.log(JSON.stringify({ tools, progress, requests: seen.requests, refused: seen.refused, version, scope: memory.saved.scope, token: memory.saved.access_token }));
 process.exit(0);

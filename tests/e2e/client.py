@@ -4,14 +4,9 @@
 """
 
 import asyncio
-import html
-import http.cookiejar
 import json
-import re
 import sys
-import urllib.error
 import urllib.parse
-import urllib.request
 
 import httpx2
 from mcp import Client
@@ -19,61 +14,9 @@ from mcp.client.auth import OAuthClientProvider, TokenStorage
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 
+from walk import walk
+
 REDIRECT = "http://127.0.0.1:1/callback"
-STEPS_MAX = 20
-
-
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_args, **_kwargs):
-        return None
-
-
-def attribute(tag: str, name: str) -> str | None:
-    found = re.search(rf'\b{name}\s*=\s*"([^"]*)"', tag, re.I)
-    return html.unescape(found[1]) if found else None
-
-
-def fill(page: str, url: str) -> tuple[str, bytes]:
-    """The first form of a page, filled in as a person would who says yes."""
-    found = re.search(r"(<form\b[^>]*>)([\s\S]*?)</form>", page, re.I)
-    if not found:
-        raise RuntimeError(f"no form at {url}: {page[:300]}")
-    fields = []
-    for tag in re.findall(r"<input\b[^>]*>", found[2], re.I):
-        name, kind = attribute(tag, "name"), attribute(tag, "type") or "text"
-        if name and kind != "submit":
-            value = {"hidden": attribute(tag, "value") or "", "password": "secret"}.get(kind, "alice")
-            fields.append((name, value))
-    for tag in re.findall(r"<button\b[^>]*>", found[2], re.I):
-        name, value = attribute(tag, "name"), attribute(tag, "value") or ""
-        if name and re.search("approve|allow|yes|accept", value, re.I):
-            fields.append((name, value))
-            break
-    action = urllib.parse.urljoin(url, attribute(found[1], "action") or url)
-    return action, urllib.parse.urlencode(fields).encode()
-
-
-def walk(url: str) -> str:
-    """From an authorization URL to the redirect URI."""
-    jar = http.cookiejar.CookieJar()
-    opener = urllib.request.build_opener(NoRedirect, urllib.request.HTTPCookieProcessor(jar))
-    body = None
-    for _ in range(STEPS_MAX):
-        try:
-            response = opener.open(url, data=body, timeout=10)
-        except urllib.error.HTTPError as error:
-            response = error
-        body = None
-        location = response.headers.get("location")
-        if location:
-            url = urllib.parse.urljoin(url, location)
-            if url.startswith(REDIRECT):
-                return url
-        elif response.status == 200:
-            url, body = fill(response.read().decode(), url)
-        else:
-            raise RuntimeError(f"{response.status} at {url}: {response.read()[:300]!r}")
-    raise RuntimeError(f"still not back, at {url}")
 
 
 class Memory(TokenStorage):
@@ -98,7 +41,7 @@ async def main() -> None:
     memory, landed, refused = Memory(), [], []
 
     async def redirect(authorization: str) -> None:
-        landed.append(await asyncio.to_thread(walk, authorization))
+        landed.append(await asyncio.to_thread(walk, authorization, REDIRECT))
 
     async def callback() -> AuthorizationCodeResult:
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(landed[-1]).query)

@@ -19,7 +19,7 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PROXY, NODE_DIR, CLIENT_PYTHON, SERVER_PYTHON = sys.argv[1:5]
+PROXY, NODE_DIR, CLIENT_PYTHON, SERVER_PYTHON, FAST_PYTHON = sys.argv[1:6]
 START_SECONDS = 20
 CASE_SECONDS = 90
 
@@ -110,6 +110,14 @@ def python(url: str, mode: str) -> dict:
     return client(CLIENT_PYTHON, str(HERE / "client.py"), url, mode)
 
 
+def fastmcp(url: str) -> dict:
+    return client(FAST_PYTHON, str(HERE / "fast.py"), url)
+
+
+def mcp_remote(url: str) -> dict:
+    return client("node", str(pathlib.Path(NODE_DIR) / "remote.mjs"), url)
+
+
 def status(url: str, method: str = "GET", token: str | None = None, body: bytes | None = None) -> tuple[int, str]:
     """The status and the challenge of one request."""
     request = urllib.request.Request(url, data=body, method=method)
@@ -152,7 +160,9 @@ class Suite:
         print(f"ok   {name} ({time.monotonic() - began:.1f} s) {told or ''}", flush=True)
         return seen
 
-    def proxy(self, name: str, server: int | str, issuer: str, path: str, audience: str = "") -> str:
+    def proxy(
+        self, name: str, server: int | str, issuer: str, path: str, login: str = "", *flags: str, audience: str = ""
+    ) -> str:
         """In front of a server on a port, or of one that is started with a command."""
         port = free_port()
         origin = f"http://127.0.0.1:{port}"
@@ -170,17 +180,20 @@ paths: {{ sse: /sse, messages: /messages/, streamable_http: /mcp }}
 protected_resource_metadata:
   resource_identifier: {origin}{path}
   audience: ["{origin}/mcp", "{origin}/sse", "{audience or origin}"]
-  authorization_servers: ["{issuer}"]
+  {f'authorization_servers: ["{issuer}"]' if issuer else ""}
   scopes_supported:
     - "tools/call":
         - echo: mcp:echo
         - shout: mcp:admin
     - resources: mcp:read
+log_level: debug
 """
+            + login.replace("RESOURCE", origin + path)
         )
-        checked = subprocess.run([PROXY, "--check", "--config", str(file)], capture_output=True, text=True, timeout=20)
+        command = [PROXY, "--config", str(file), *flags]
+        checked = subprocess.run([*command, "--check"], capture_output=True, text=True, timeout=20)
         assert checked.returncode == 0, checked.stderr
-        self.start(name, [PROXY, "--config", str(file)], port)
+        self.start(name, command, port)
         return origin
 
     def refusals(self, origin: str, path: str, token: str) -> dict:
@@ -210,17 +223,78 @@ protected_resource_metadata:
         assert found == 401 and 'error="invalid_token"' in challenge, (found, challenge)
         return {}
 
+    def logins(self, what: str, origin: str, path: str) -> None:
+        """Every client logs in and calls, the way that it finds by itself."""
+        kind = "sse" if path == "/sse" else "http"
+        for generation in ("old", "1", "2"):
+            seen = self.case(f"(d) {what}, TypeScript SDK {generation}, {kind}", typescript, generation, kind, origin + path)
+            if seen and generation == "old":
+                asked = [line.split()[1] for line in seen["requests"]]
+                self.case(f"(d) {what}, TypeScript SDK old came to us, {kind}", self.came_here, asked)
+        if kind == "http":
+            for mode in ("auto", "legacy"):
+                self.case(f"(d) {what}, Python SDK, {mode}", python, origin + path, mode)
+            self.case(f"(d) {what}, fastmcp", fastmcp, origin + path)
+            self.case(f"(d) {what}, mcp-remote", mcp_remote, origin + path)
+
+    @staticmethod
+    def came_here(asked: list[str]) -> dict:
+        for path in ("/.well-known/oauth-authorization-server", "/register", "/token"):
+            assert path in asked, (path, asked)
+        return {}
+
+    def relayed(self, issuer: str, servers: dict[str, int]) -> None:
+        """The login relay: found by the issuer, described as the original's files do, and in front of Asgardeo's API."""
+        adds = """
+    /authorize: { addQueryParams: [{ name: resource, value: "RESOURCE" }, { name: scope, value: "mcp:read mcp:echo" }] }
+    /token: { addBodyParams: [{ name: resource, value: "RESOURCE" }] }
+"""
+        found = f'login_relay: "on"\ndefault:\n  path:{adds}'
+        described = f"""\
+default:
+  base_url: "{issuer}"
+  jwks_url: "{issuer}/jwks"
+  path:
+    /.well-known/oauth-authorization-server:
+      response:
+        issuer: "{issuer}"
+        jwks_uri: "{issuer}/jwks"
+        response_types_supported: ["code"]
+        grant_types_supported: ["authorization_code", "refresh_token"]
+        code_challenge_methods_supported: ["S256"]{adds}path_mapping: {{ /authorize: /auth, /token: /token, /register: /reg }}
+"""
+        port = free_port()
+        self.start("asgardeo", ["node", str(pathlib.Path(NODE_DIR) / "asgardeo.mjs"), str(port)], port)
+        organisation = f"""\
+asgardeo:
+  base_url: "http://127.0.0.1:{port}/t/org"
+  client_id: operator
+  client_secret: operator-secret-of-the-e2e-run
+default:
+  path:
+    /authorize: {{ addQueryParams: [{{ name: scope, value: "mcp:read mcp:echo" }}] }}
+"""
+        for path, server in servers.items():
+            for what, authority, login, *flags in [
+                ("relay on", issuer, found),
+                ("the original's file", issuer, described),
+                ("--asgardeo", "", organisation, "--asgardeo"),
+            ]:
+                name = f"proxy-{what.replace(' ', '-')}-{path[1:]}"
+                self.logins(what, self.proxy(name, server, authority, path, login, *flags), path)
+
     def run(self) -> None:
         issuer_port = free_port()
         issuer = f"http://127.0.0.1:{issuer_port}"
         self.start("oidc-provider", ["node", str(pathlib.Path(NODE_DIR) / "provider.mjs"), str(issuer_port)], issuer_port)
-        origins = {}
+        origins, servers = {}, {}
         for generation, interpreter in [("1.30", SERVER_PYTHON), ("2.3", CLIENT_PYTHON)]:
             for transport, path in [("streamable-http", "/mcp"), ("sse", "/sse")]:
                 port = free_port()
                 server = f"server-{generation}-{transport}"
                 command = [interpreter, str(ROOT / "resources" / "echo_server.py"), "--transport", transport, "--port", str(port)]
                 self.start(server, command, port)
+                servers.setdefault(path, port)
                 origin = self.proxy(f"proxy-{generation}-{transport}", port, issuer, path)
                 origins[generation, transport] = origin
                 kind = "sse" if transport == "sse" else "http"
@@ -237,6 +311,7 @@ protected_resource_metadata:
             self.foreign, origins["1.30", "streamable-http"], origins["2.3", "streamable-http"],
         )
         self.programs(issuer)
+        self.relayed(issuer, servers)
         local = self.start("local", [PROXY, "--local", "--listen", "127.0.0.1:0"], r"MCP endpoint\s+http://\S+/mcp")
         origin = re.search(r"MCP endpoint\s+(http://\S+)/mcp", local.text())[1]
         for client_generation in ("1", "2"):
@@ -274,7 +349,7 @@ protected_resource_metadata:
             ("everything", f"node {bin_ / 'mcp-server-everything'} stdio"),
             ("filesystem", f'node {bin_ / "mcp-server-filesystem"} "{folder}"'),
         ]:
-            origin = self.proxy(f"proxy-stdio-{server}", command, issuer, "/mcp", audience)
+            origin = self.proxy(f"proxy-stdio-{server}", command, issuer, "/mcp", audience=audience)
             for client_generation in ("1", "2"):
                 for kind, path in [("http", "/mcp"), ("sse", "/sse")]:
                     name = f"(d) TypeScript SDK {client_generation}, server-{server}, {kind}"
@@ -283,7 +358,8 @@ protected_resource_metadata:
     @staticmethod
     def stops(started: Started) -> dict:
         # --local prints tokens on purpose.
-        assert started.name == "local" or "eyJ" not in started.text(), "a token is in the log"
+        for secret in ("eyJ", "operator-secret", "code=", "refresh_token=", "client_secret="):
+            assert started.name == "local" or secret not in started.text(), f"{secret} is in the log"
         pids = family(started.process.pid)
         code = started.stop()
         assert code == 0, f"exit code {code}"

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use open_mcp_auth_proxy::provider::preset::PRESETS;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -14,6 +16,7 @@ fn check(file: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_openmcpauthproxy"))
         .current_dir(file.parent().unwrap())
         .args(["--check", "--config", file.file_name().unwrap().to_str().unwrap()])
+        .env("ASGARDEO_CLIENT_SECRET", "an-organisation-secret")
         .env("SESSION_KEY", "0123456789abcdef0123456789abcdef")
         .env_remove("NO_SUCH_VARIABLE_HERE")
         .output()
@@ -49,6 +52,23 @@ fn good_files_have_no_problems() {
         for secret in ["-secret\"", "0123456789abcdef", "a-token-of-the-servers", "development"] {
             assert!(!out.contains(secret), "{name} shows {secret}: {out}");
         }
+    }
+}
+
+/// Each provider has a page, an example that loads, and a row in the table of what was run.
+#[test]
+fn each_provider_has_a_page_and_an_example() {
+    let folder = root().join("docs/integrations");
+    let table = fs::read_to_string(folder.join("README.md")).unwrap();
+    for preset in PRESETS.iter().map(|preset| preset.name).filter(|name| *name != "generic") {
+        let page = fs::read_to_string(folder.join(format!("{preset}.md"))).unwrap();
+        assert!(page.contains(&format!("](examples/{preset}.yaml)")), "{preset}");
+        assert!(table.contains(&format!("]({preset}.md)")), "{preset}");
+        let example = folder.join(format!("examples/{preset}.yaml"));
+        let output = check(&example);
+        assert_eq!(output.status.code(), Some(0), "{preset}: {}", text(&output.stderr));
+        let named = fs::read_to_string(example).unwrap();
+        assert!(named.contains(&format!("provider: {preset}\n")) || preset == "asgardeo", "{preset}");
     }
 }
 

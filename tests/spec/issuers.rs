@@ -81,12 +81,7 @@ fn each_token_is_judged_by_the_issuer_it_names() {
     for (what, token, status, told) in [
         ("the first one's", first(), 200, ""),
         ("the second one's", second(), 200, ""),
-        (
-            "the second one's with the first one's words",
-            second().without("client_id").audience(RESOURCE),
-            401,
-            "client_id",
-        ),
+        ("the second one's with the first one's words", second().without("client_id"), 401, "client_id"),
         ("the second one's for another client", second().claim("client_id", "client-2"), 401, "'client-2'"),
         ("the second one's ID token", second().claim("token_use", "id"), 401, "'token_use' is 'id'"),
         (

@@ -180,6 +180,7 @@ pub(in crate::auth) fn config(issuers: Vec<Issuer>) -> Config {
             extra: Vec::new(),
         },
         issuers,
+        login: None,
         scopes: ScopeRules::default(),
         cors: Cors::default(),
         allowed_hosts: Vec::new(),

@@ -229,13 +229,13 @@ fn nothing_crosses_from_one_issuer_or_algorithm_to_another() {
 #[test]
 fn each_provider_is_understood_in_its_own_words() {
     type Said<'a> = Result<(&'a str, Option<&'a str>, &'a str), TokenFault>;
-    let shaped = |issuer: &str, provider: &str, audience: &str| {
+    let shaped = |issuer: &str, provider: &str, audiences: &[&str]| {
         let shape = Shape::of(provider).unwrap();
         let required = shape.required.iter();
         Issuer {
             claims: shape.names(),
             required_claims: required.map(|(name, value)| ((*name).into(), vec![(*value).into()])).collect(),
-            audiences: vec![audience.into()],
+            audiences: audiences.iter().map(|audience| (*audience).into()).collect(),
             ..trusted(issuer)
         }
     };
@@ -253,19 +253,19 @@ fn each_provider_is_understood_in_its_own_words() {
         ..trusted(ISSUER)
     };
     let auth = authenticator(vec![
-        (shaped(POOL, "cognito", "client-1"), rsa()),
-        (shaped(OKTA, "okta", "api://default"), rsa()),
-        (shaped(V1, "entra", "api://mcp"), rsa()),
-        (shaped(V2, "entra", "4a5b"), rsa()),
-        (shaped(KEYCLOAK, "keycloak", "mcp"), rsa()),
-        (shaped(AUTH0, "auth0", "https://mcp.example/mcp"), rsa()),
+        (shaped(POOL, "cognito", &["client-1", "https://mcp.example/mcp"]), rsa()),
+        (shaped(OKTA, "okta", &["api://default"]), rsa()),
+        (shaped(V1, "entra", &["api://mcp"]), rsa()),
+        (shaped(V2, "entra", &["4a5b"]), rsa()),
+        (shaped(KEYCLOAK, "keycloak", &["mcp"]), rsa()),
+        (shaped(AUTH0, "auth0", &["https://mcp.example/mcp"]), rsa()),
         (custom, rsa()),
     ]);
-    let aud = |claim: &str, found: &str, accepted: &str| {
+    let aud = |claim: &str, found: &str, accepted: &[&str]| {
         Err(TokenFault::Audience {
             claim: claim.into(),
             found: Shown::of(found),
-            accepted: Shown::of(accepted),
+            accepted: Shown::list(accepted.iter().copied()),
             near: None,
             at: "audience".into(),
         })
@@ -288,12 +288,17 @@ fn each_provider_is_understood_in_its_own_words() {
         (
             "Cognito, another client",
             json!({"iss": POOL, "sub": "u", "client_id": "client-2", "token_use": "access", "scope": "a"}),
-            aud("client_id", "client-2", "client-1"),
+            aud("client_id", "client-2", &["client-1", "https://mcp.example/mcp"]),
         ),
         (
-            "Cognito, whose aud counts for nothing",
-            json!({"iss": POOL, "sub": "u", "client_id": "client-2", "aud": "client-1", "token_use": "access"}),
-            aud("client_id", "client-2", "client-1"),
+            "Cognito, for a resource that was asked for",
+            json!({"iss": POOL, "sub": "u", "client_id": "app", "aud": "https://mcp.example/mcp", "token_use": "access"}),
+            Ok(("u", Some("app"), "")),
+        ),
+        (
+            "Cognito, for another resource, by our client",
+            json!({"iss": POOL, "sub": "u", "client_id": "client-1", "aud": "https://evil", "token_use": "access"}),
+            aud("aud", "https://evil", &["client-1", "https://mcp.example/mcp"]),
         ),
         (
             "Cognito, an ID token",
@@ -333,7 +338,7 @@ fn each_provider_is_understood_in_its_own_words() {
         (
             "Entra, the audience of the other version's entry",
             json!({"iss": V2, "sub": "u", "aud": "api://mcp"}),
-            aud("aud", "api://mcp", "4a5b"),
+            aud("aud", "api://mcp", &["4a5b"]),
         ),
         (
             "Keycloak",

@@ -433,6 +433,34 @@ fn the_endpoint_is_found_by_the_issuers_metadata() {
     assert!(bench.log.text().contains("an address that is not public"), "{}", bench.log.text());
 }
 
+/// An issuer that does not say where it is asked still signs tokens, and what it lacks is told and found later.
+#[test]
+fn a_missing_endpoint_is_no_harm_to_signed_tokens() {
+    let idp = Endpoint::start(|_| None);
+    let issuer = idp.url.clone();
+    let serve = |metadata: Value| {
+        let (keys, answer) = (key_set(&[(TestKey::One, "one")]), but("iss", issuer.as_str()).to_string());
+        idp.answer(move |asked| match asked.line.as_str() {
+            "GET /keys HTTP/1.1" => Some((200, keys.clone())),
+            "POST /asked HTTP/1.1" => Some((200, answer.clone())),
+            _ => Some((200, metadata.to_string())),
+        });
+    };
+    serve(json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys")}));
+    let mut trusted = Issuer { issuer: issuer.clone(), ..asked_at(&issuer) };
+    trusted.introspection.as_mut().unwrap().endpoint = None;
+    let bench = Bench::new(vec![trusted], |_| ());
+    let jwt = token(&with("iss", issuer.as_str()));
+    assert_eq!((bench.status(&jwt), bench.status(TOKEN)), (200, 503), "{}", bench.log.text());
+    let log = bench.log.text();
+    assert!(log.contains("has no introspection_endpoint; write introspection.endpoint"), "{log}");
+    serve(json!({
+        "issuer": issuer, "jwks_uri": format!("{issuer}/keys"), "introspection_endpoint": format!("{issuer}/asked"),
+    }));
+    bench.pass(JWKS_COOLDOWN_SECONDS);
+    assert_eq!((bench.status(TOKEN), bench.status(&jwt)), (200, 200), "{}", bench.log.text());
+}
+
 /// Nobody else sees a token: a JWT is not sent anywhere, and without introspection neither is an opaque one.
 #[test]
 fn only_opaque_tokens_are_sent_and_only_to_the_one_issuer() {

@@ -13,7 +13,7 @@ use crate::auth::fault::TokenFault;
 use crate::auth::keys::{KeyStore, Newer, StartFault};
 use crate::auth::{AuthError, Authenticator, Denied};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Allowed, Issuer};
+use crate::config::{Algorithm, Allowed, Issuer};
 use crate::limits::{
     JWKS_ASKS_MAX, JWKS_BYTES_MAX, JWKS_COOLDOWN_SECONDS, JWKS_REFRESH_SECONDS, JWKS_STALE_SECONDS_MAX,
     JWKS_WAIT_MAX,
@@ -395,6 +395,39 @@ fn metadata_does_not_lead_into_a_private_network() {
         assert_eq!(bench.try_token(&token(&with("iss", idp.url.as_str()))), 503, "{jwks_uri}");
         assert!(bench.log.text().contains(told), "{jwks_uri}: {}", bench.log.text());
         assert!(began.elapsed() < JWKS_WAIT_MAX, "{jwks_uri} was not even tried");
+    }
+}
+
+/// An issuer that moves from RSA to a curve, under the same name, in a set with broken, foreign and doubled keys.
+#[test]
+fn a_key_may_change_its_kind_in_a_set_that_is_not_tidy() {
+    let around = |keys: &[serde_json::Value]| {
+        let broken = [
+            serde_json::json!({"kty": "RSA", "kid": "k", "n": "AAAA", "e": "AQAB"}),
+            serde_json::json!({"kty": "oct", "kid": "k", "k": "c2VjcmV0"}),
+            serde_json::json!({"kty": "EC", "crv": "P-521", "kid": "k", "x": "AA", "y": "AA"}),
+            serde_json::json!("k"),
+        ];
+        let keys = [&broken[..], keys, keys].concat();
+        serde_json::json!({ "keys": keys }).to_string()
+    };
+    let (before, after) = (around(&[TestKey::One.jwk("k")]), around(&[TestKey::P256.jwk("k")]));
+    let idp = Idp::start(move |_| Some((200, String::new(), before.clone())));
+    let issuer = Issuer {
+        jwks_uri: Some(format!("{}/jwks", idp.url)),
+        algorithms: Allowed::Listed(vec![Algorithm::Rs256, Algorithm::Es256]),
+        ..trusted(ISSUER)
+    };
+    let bench = Bench::new(vec![issuer], None);
+    let curved =
+        signed(TestKey::P256, "ES256", r#"{"alg":"ES256","kid":"k"}"#, &with("sub", "bob").to_string());
+    let plain = lasting(TestKey::One, "k", "alice");
+    assert_eq!((bench.try_token(&plain), bench.try_token(&curved)), (200, 401));
+    idp.answer(move |_| Some((200, String::new(), after.clone())));
+    bench.pass(JWKS_COOLDOWN_SECONDS);
+    assert_eq!((bench.try_token(&curved), bench.try_token(&plain)), (200, 401), "{}", bench.log.text());
+    for told in ["its modulus has 0 bits", "its kty is 'oct'", "its crv is 'P-521'", "it is no JSON object"] {
+        assert!(bench.log.text().contains(told), "{told}: {}", bench.log.text());
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the tests share: an issuer, an MCP server and the proxy between them, each on 127.0.0.1:0.
 
+pub mod idp;
 pub mod issuer;
 pub mod program;
 pub mod raw;
@@ -167,6 +168,7 @@ pub fn config(issuer: &Issuer, server: SocketAddr) -> Config {
             audiences: vec![RESOURCE.into()],
             ..TrustedIssuer::default()
         }],
+        login: None,
         scopes: ScopeRules {
             always: ScopeSet::default(),
             rules: vec![
