@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target is a line or two that anyone could type.
 .DEFAULT_GOAL := help
-.PHONY: help build check test coverage e2e conformance fuzz bench bench-smoke fmt lint deny release clean
+.PHONY: help build check test coverage e2e conformance fuzz bench bench-smoke attacks fmt lint deny release chroot clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +32,9 @@ bench: release ## Ours beside HAProxy and nginx, 15 minutes (ARGS="--only load")
 bench-smoke: release ## A part of it in under a minute
 	cargo bench --locked --bench rig -- --smoke
 
+attacks: ## What each attack costs and what a normal client feels of it, three minutes (ARGS="--quick", or words of a name)
+	cargo bench --locked --bench attacks -- $(ARGS)
+
 fmt: ## Put the code in its form
 	cargo fmt
 
@@ -45,6 +48,9 @@ deny: ## The dependency rules; needs cargo-deny
 release: ## The smallest program, linked statically: target/<target>/dist/openmcpauthproxy
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist \
 		--target $$(rustc -vV | sed -n 's/^host: //p')
+
+chroot: release ## That program in an empty root directory with a CA file and a config, as a container has it; needs root
+	tests/chroot/run target/$$(rustc -vV | sed -n 's/^host: //p')/dist/openmcpauthproxy
 
 clean: ## Remove what was built
 	cargo clean

@@ -55,8 +55,9 @@ pub const STREAMS_SPARED_PART: usize = 4;
 pub const AUTH_FAILURES_PER_MINUTE: u32 = 60;
 /// Addresses whose failures are counted; with those that failed least, the first ones make room.
 pub const FAILING_ADDRESSES_MAX: usize = 4096;
-/// How long a worker itself waits for the MCP server's answer before it hands the exchange to a stream thread.
-pub const WORKER_PATIENCE: Duration = Duration::from_millis(5);
+/// How long an answer of the MCP server is waited for among the workers before a stream thread gets it, which also
+/// notices at once when the client leaves. The sweeper hands it over, so it may be [`SWEEP_INTERVAL`] more.
+pub const WORKER_PATIENCE: Duration = Duration::from_millis(50);
 /// Bytes read from the MCP server at one time, and so the most that waits for a slow client.
 pub const RELAY_CHUNK_BYTES: usize = 32 * 1024;
 /// Idle connections kept to one MCP server.

@@ -111,7 +111,7 @@ impl Log {
         if !self.wants(level) {
             return;
         }
-        let mut text = String::with_capacity(160);
+        let mut text = String::with_capacity(320);
         match self.shared.format {
             Format::Text => text_line(&mut text, level, message, fields),
             Format::Json => json_line(&mut text, level, message, fields),
@@ -213,15 +213,22 @@ impl Shared {
 
 fn text_line(out: &mut String, level: Level, message: &str, fields: &[Field<'_>]) {
     timestamp(out);
-    let _ = write!(out, " {} ", level.name());
-    out.push_str(message);
-    let mut value = String::new();
+    for part in [" ", level.name(), " ", message] {
+        out.push_str(part);
+    }
     for (key, shown) in fields {
-        value.clear();
-        let _ = write!(value, "{shown}");
-        let plain =
-            !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
-        let _ = if plain { write!(out, " {key}={value}") } else { write!(out, " {key}={value:?}") };
+        for part in [" ", key, "="] {
+            out.push_str(part);
+        }
+        let start = out.len();
+        let _ = write!(out, "{shown}");
+        let value = out.get(start..).unwrap_or_default();
+        let plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
+        if value.is_empty() || !plain {
+            let value = value.to_owned();
+            out.truncate(start);
+            let _ = write!(out, "{value:?}");
+        }
     }
     out.push('\n');
 }
@@ -242,8 +249,29 @@ fn timestamp(out: &mut String) {
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let milli = since.subsec_millis();
-    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z");
+    let milli = u64::from(since.subsec_millis());
+    for (before, number, digits) in [
+        ("", year, 4),
+        ("-", month, 2),
+        ("-", day, 2),
+        ("T", hour, 2),
+        (":", minute, 2),
+        (":", second, 2),
+        (".", milli, 3),
+    ] {
+        out.push_str(before);
+        padded(out, number, digits);
+    }
+    out.push('Z');
+}
+
+/// The last `digits` decimal digits of a number, without the machinery of formatting, which costs more than the rest of
+/// a line.
+fn padded(out: &mut String, number: u64, digits: u32) {
+    for place in (0..digits).rev() {
+        let digit = u32::try_from(number / 10_u64.pow(place) % 10).unwrap_or(0);
+        out.push(char::from_digit(digit, 10).unwrap_or('0'));
+    }
 }
 
 /// Year, month and day of a number of days since 1970-01-01, in the proleptic Gregorian calendar.

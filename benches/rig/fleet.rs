@@ -131,7 +131,11 @@ impl Yard {
             Kind::Haproxy => command.arg("-db").arg("-f").arg(&config),
             Kind::Nginx | Kind::Direct => command.arg("-p").arg(&self.dir).arg("-c").arg(&config),
         };
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor"));
+        // What a shell happens to export is not what a service has, and a file of roots is half a megabyte.
+        command
+            .env_remove("SSL_CERT_FILE")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor"));
         command.stderr(log.try_clone().expect("a descriptor"));
         let began = Instant::now();
         let child = command.spawn().unwrap_or_else(|err| panic!("{}: {err}", program.display()));

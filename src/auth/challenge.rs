@@ -38,7 +38,8 @@ pub fn body(denied: &Denied) -> Vec<u8> {
     // RFC 6750 section 3.1 keeps the code out of the challenge where no token was sent. A client that fails to parse a
     // body without `error` still has to be told something there.
     let (error, description) = error_of(denied).unwrap_or(("unauthorized", "An access token is required"));
-    serde_json::json!({ "error": error, "error_description": description }).to_string().into_bytes()
+    // Both are texts of ours, in which nothing has to be escaped; a test reads them back.
+    format!(r#"{{"error":"{error}","error_description":"{description}"}}"#).into_bytes()
 }
 
 /// `error` and `error_description`; none where no token was sent (RFC 6750 section 3.1, decision D8).
@@ -61,9 +62,12 @@ fn parameter(text: &mut String, name: &str, value: &str) {
     }
     text.push_str(name);
     text.push_str("=\"");
-    text.extend(
-        value.chars().map(|c| if (' '..='~').contains(&c) && c != '"' && c != '\\' { c } else { ' ' }),
-    );
+    let fits = |b: u8| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\';
+    if value.bytes().all(fits) {
+        text.push_str(value);
+    } else {
+        text.extend(value.chars().map(|c| if u8::try_from(c).is_ok_and(fits) { c } else { ' ' }));
+    }
     text.push('"');
 }
 

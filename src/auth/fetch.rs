@@ -17,7 +17,7 @@ use ureq::{Agent, Body};
 use super::discovery::{self, Metadata, MetadataFault, Place, UrlFault};
 use super::fault::Shown;
 use super::jwks::{KeySet, SetFault};
-use super::reach::{PublicOnly, Reach};
+use super::reach::{ByName, PublicOnly, Reach};
 use super::roots::{RootsFault, extra_roots};
 use crate::config::{Algorithm, Allowed, Issuer};
 use crate::limits::{
@@ -185,17 +185,12 @@ impl Fetcher {
             roots.push(RootCerts::from(extra));
         }
         roots.push(RootCerts::WebPki);
+        let connector = DefaultConnector::default;
+        let configs = || roots.iter().cloned().map(|roots| config(roots, time, idle));
         Ok(Self {
-            named: roots.iter().cloned().map(|roots| config(roots, time, idle).into()).collect(),
-            public: roots
-                .into_iter()
-                .map(|roots| {
-                    Agent::with_parts(
-                        config(roots, time, idle),
-                        DefaultConnector::default(),
-                        PublicOnly::default(),
-                    )
-                })
+            named: configs().map(|with| Agent::with_parts(with, connector(), ByName::default())).collect(),
+            public: configs()
+                .map(|with| Agent::with_parts(with, connector(), PublicOnly::default()))
                 .collect(),
         })
     }

@@ -30,6 +30,7 @@ use super::json::{self, Bounds, Json, Object};
 use super::keys::KeyStore;
 use crate::clock::Timestamp;
 use crate::config::{ClientAuth, Introspection};
+use crate::edge::while_waiting;
 use crate::header;
 use crate::limits::{
     INTROSPECTION_BYTES_MAX, INTROSPECTION_RETRY_WITHIN, INTROSPECTION_SECONDS_MAX, INTROSPECTION_TIME_MAX,
@@ -176,9 +177,9 @@ impl Introspector {
         }
         let seat = self.board(hash, now).ok_or(AuthError::IntrospectionUnavailable)?;
         if seat.leads.is_none() {
-            return seat.flight.wait();
+            return while_waiting(|| seat.flight.wait());
         }
-        let judged = match self.ask(token) {
+        let judged = match while_waiting(|| self.ask(token)) {
             Ok(answer) => {
                 self.succeeded();
                 Ok(self.judge(&answer, rules, now))

@@ -33,6 +33,7 @@ use super::jwks::KeySet;
 use super::roots::RootsFault;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
+use crate::edge::while_waiting;
 use crate::limits::{
     JWKS_ASKS_MAX, JWKS_COOLDOWN_SECONDS, JWKS_LOG_SECONDS, JWKS_REFRESH_SECONDS, JWKS_RETRY_SECONDS,
     JWKS_STALE_SECONDS_MAX, JWKS_WAIT_MAX, JWKS_WAITERS_MAX, STACK_BYTES,
@@ -323,13 +324,17 @@ impl Slot {
         }
         let (round, deadline) = (state.rounds, Instant::now() + JWKS_WAIT_MAX);
         state.waiters += 1;
-        while state.rounds == round && !state.stopped {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
+        state = while_waiting(move || {
+            while state.rounds == round && !state.stopped {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                let waited = self.done.wait_timeout(state, left);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
-            state = self.done.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+            state
+        });
         state.waiters -= 1;
         match newer(&state) {
             Some(keys) => Newer::Keys(keys),

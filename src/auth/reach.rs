@@ -39,6 +39,30 @@ impl Reach {
     }
 }
 
+/// Resolves names that the operator wrote. `localhost` is this machine (RFC 6761 section 6.3) and is not asked about: a
+/// container without /etc/hosts would ask the network for it.
+#[derive(Debug, Default)]
+pub struct ByName(DefaultResolver);
+
+impl Resolver for ByName {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        if !uri.host().is_some_and(|host| host.eq_ignore_ascii_case("localhost")) {
+            return self.0.resolve(uri, config, timeout);
+        }
+        let secure = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let mut found = self.empty();
+        found.push((Ipv4Addr::LOCALHOST, port).into());
+        found.push((Ipv6Addr::LOCALHOST, port).into());
+        Ok(found)
+    }
+}
+
 /// Resolves names, and refuses those that lead to an address which is not public. It is asked right before connecting,
 /// so that a name cannot mean something else the second time.
 #[derive(Debug, Default)]

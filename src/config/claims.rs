@@ -1,7 +1,7 @@
 //! In which claims an issuer writes what we need to know, and what each known identity provider does differently.
 //!
-//! A provider is a row of data: `provider:` in an entry of `issuers` picks it, and every other key of the entry goes
-//! before it. Names are taken as they stand: a dot or a colon in one means nothing.
+//! A provider is a row of data: `provider:` in an entry of `issuers`, or at the top for all of them, picks it, and every
+//! other key goes before it. What is special about logging in there stands in `provider/preset.rs`. Names are taken as they stand: a dot or a colon in one means nothing.
 
 use super::Algorithm;
 
@@ -33,7 +33,7 @@ pub struct Shape {
     client_id: &'static [&'static str],
     scopes: &'static [&'static str],
     /// Claims that tell an access token from the provider's other tokens.
-    pub required: &'static [(&'static str, &'static str)],
+    required: &'static [(&'static str, &'static str)],
     /// The algorithm of its keys, where that is another than RS256.
     pub algorithm: Algorithm,
 }
@@ -86,6 +86,12 @@ impl Shape {
         SHAPES.iter().find(|shape| shape.provider == provider).copied()
     }
 
+    /// What its tokens must say besides.
+    #[must_use]
+    pub fn required_claims(self) -> Vec<(String, Vec<String>)> {
+        self.required.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()])).collect()
+    }
+
     /// Its names.
     #[must_use]
     pub fn names(self) -> ClaimNames {
@@ -102,6 +108,7 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::preset::PRESETS;
 
     #[test]
     fn each_provider_has_one_row() {
@@ -109,6 +116,11 @@ mod tests {
             assert!(SHAPES.iter().skip(n + 1).all(|other| other.provider != shape.provider));
             assert_eq!(Shape::of(shape.provider).map(Shape::names), Some(shape.names()));
         }
+        let mut logins: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        logins.sort_unstable();
+        let mut tokens: Vec<&str> = SHAPES.iter().map(|shape| shape.provider).collect();
+        tokens.sort_unstable();
+        assert_eq!(logins, tokens, "a provider is known for its logins and for its tokens, or not at all");
         assert!(Shape::of("Okta").is_none());
         assert_eq!(ClaimNames::default().audience, ["aud"]);
     }

@@ -18,7 +18,7 @@ pub struct Issuer {
     pub jwks_uri: Text,
     pub audience: Texts,
     pub algorithms: Option<Allowed>,
-    pub provider: Shape,
+    pub provider: Option<Shape>,
     pub audience_claim: Texts,
     pub subject_claim: Text,
     pub client_id_claim: Texts,
@@ -68,7 +68,7 @@ impl Issuer {
             jwks_uri: section.text("jwks_uri"),
             audience: section.list("audience"),
             algorithms: algorithms(section, findings),
-            provider: section.choice("provider", &providers).map(|choice| choice.value).unwrap_or_default(),
+            provider: section.choice("provider", &providers).map(|choice| choice.value),
             audience_claim: section.words("audience_claim"),
             subject_claim: section.text("subject_claim"),
             client_id_claim: section.words("client_id_claim"),
@@ -78,9 +78,9 @@ impl Issuer {
         }
     }
 
-    /// Where things stand in its tokens.
-    pub(super) fn claims(&self, findings: &Findings) -> ClaimNames {
-        let mut names = self.provider.names();
+    /// Where things stand in its tokens, which have this shape but for what is written.
+    pub(super) fn claims(&self, shape: Shape, findings: &Findings) -> ClaimNames {
+        let mut names = shape.names();
         let taken = ["iss", "exp", "nbf", "iat", "jti", "typ", "cnf"];
         let fits = |name: &Placed<String>| {
             let fits = !taken.contains(&name.as_str());
@@ -106,12 +106,11 @@ impl Issuer {
     }
 
     /// What its tokens must say besides.
-    pub(super) fn required(&self) -> Vec<(String, Vec<String>)> {
-        let own = self.required_claims.iter();
-        let preset =
-            self.provider.required.iter().filter(|(name, _)| own.clone().all(|(own, _)| own != name));
-        let preset = preset.map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]));
-        own.clone().cloned().chain(preset).collect()
+    pub(super) fn required(&self, shape: Shape) -> Vec<(String, Vec<String>)> {
+        let own = &self.required_claims;
+        let preset = shape.required_claims().into_iter();
+        let preset = preset.filter(|(name, _)| own.iter().all(|(own, _)| own != name));
+        own.iter().cloned().chain(preset).collect()
     }
 }
 

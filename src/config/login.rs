@@ -168,7 +168,13 @@ pub(super) fn resolve(
     let mut added = reader.added();
     let login = match organisation {
         Some(section) => {
-            let base = trust::organisation_base(resolver, section)?.value;
+            let Some(base) = trust::organisation_base(resolver, section) else {
+                let fix = "write the name of your organisation, or base_url";
+                let at = trust::section_path(resolver).key("org_name");
+                findings.problem(&at, "missing, while the mode asks for it", fix);
+                return None;
+            };
+            let base = base.value;
             let (mapped, _, passed) = reader.mapped(&base);
             let endpoint =
                 |mapped: Option<String>, path: &str| mapped.unwrap_or_else(|| format!("{base}{path}"));
@@ -237,7 +243,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn preset(&self, organisation: bool) -> &'static Preset {
         let Some(written) = &self.resolver.file.provider else {
-            let name = if organisation { "asgardeo" } else { "generic" };
+            let entry = self.resolver.file.issuers.as_ref().and_then(|list| list.value.first());
+            let named = entry.and_then(|entry| entry.provider).map_or("generic", |shape| shape.provider);
+            let name = if organisation { "asgardeo" } else { named };
             return Preset::named(name).unwrap_or_else(Preset::generic);
         };
         if organisation && written.value.name != "asgardeo" {
@@ -259,7 +267,9 @@ impl Reader<'_> {
 
     fn credentials(&self, section: &Section) -> Option<(String, Secret)> {
         let at = |key: &str| trust::section_path(self.resolver).key(key);
-        match (&section.client_id, &section.client_secret) {
+        let id = section.client_id.as_ref().filter(|id| !id.is_empty());
+        let secret = section.client_secret.as_ref().filter(|secret| !secret.value.expose().is_empty());
+        match (id, secret) {
             (Some(id), Some(secret)) => Some((id.value.clone(), secret.value.clone())),
             (Some(_), None) => {
                 let fix = "write client_secret, or client_secret_file, of an application that may create applications";

@@ -11,7 +11,7 @@ use super::resolve::Resolver;
 use super::section::{Placed, quote};
 use super::tree::Path;
 use super::url::{Url, UrlFault};
-use super::{Allowed, Introspection, Issuer, Paths, PublicUrl, Resource, Written};
+use super::{Allowed, Introspection, Issuer, Paths, PublicUrl, Resource, Shape, Written};
 use crate::auth::scope::ScopeSet;
 use crate::limits::INTROSPECTION_SECONDS_MAX;
 
@@ -262,6 +262,12 @@ impl Truster<'_> {
 
     /// At least one, unless a problem was told or the file says nothing at all.
     fn issuers(&self, servers: &[Placed<String>], audiences: &[String]) -> Vec<Issuer> {
+        let shape =
+            self.file.provider.as_ref().and_then(|provider| Shape::of(provider.name)).unwrap_or_default();
+        let algorithms = |shape: Shape| match &self.file.algorithms {
+            Some(written) => written.clone(),
+            None => Allowed::Listed(vec![shape.algorithm]),
+        };
         let key = self.resolver.top.key("protected_resource_metadata").key("audience");
         let audience_at = metadata(self.file, self.findings, "audience", |m| &m.audience)
             .map_or(key, |list| list.path.clone());
@@ -273,7 +279,9 @@ impl Truster<'_> {
             issuer: issuer.to_owned(),
             jwks_uri,
             audiences: audiences.to_vec(),
-            algorithms: self.file.algorithms.clone().unwrap_or_default(),
+            algorithms: algorithms(shape),
+            claims: shape.names(),
+            required_claims: shape.required_claims(),
             ..Issuer::default()
         };
         if let Some(list) = &self.file.issuers {
@@ -290,13 +298,10 @@ impl Truster<'_> {
                     found.audiences = own.value.iter().map(|text| text.value.clone()).collect();
                     found.written.audience = self.findings.place(&own.path).into();
                 }
-                if let Some(own) = &entry.algorithms {
-                    found.algorithms = own.clone();
-                } else if self.file.algorithms.is_none() {
-                    found.algorithms = Allowed::Listed(vec![entry.provider.algorithm]);
-                }
-                found.claims = entry.claims(self.findings);
-                found.required_claims = entry.required();
+                let shape = entry.provider.unwrap_or(shape);
+                found.algorithms = entry.algorithms.clone().unwrap_or_else(|| algorithms(shape));
+                found.claims = entry.claims(shape, self.findings);
+                found.required_claims = entry.required(shape);
                 found.introspection = entry.introspection.as_ref().and_then(|one| self.introspection(one));
                 if found.introspection.is_some() && issuers.iter().any(|other| other.introspection.is_some())
                 {

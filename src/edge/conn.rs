@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::http1::Incoming;
+use super::park::Place;
+use super::pump::Producer;
 use crate::reply::Reply;
 
 /// What a connection waits for.
@@ -22,6 +24,8 @@ pub(crate) enum Phase {
     Head,
     /// The rest of a body.
     Body,
+    /// What the producer of its answer watches.
+    Answering,
     /// Room for the rest of an answer.
     Writing,
     /// The end of a body that nobody wants, so that the answer before it is not lost to a reset.
@@ -53,6 +57,7 @@ pub struct Head<'a> {
 pub(crate) struct Conn<P> {
     pub(crate) stream: TcpStream,
     pub(crate) slot: u32,
+    pub(crate) place: Option<Place>,
     pub(crate) generation: u32,
     pub(crate) peer: IpAddr,
     pub(crate) phase: Phase,
@@ -63,6 +68,8 @@ pub(crate) struct Conn<P> {
     /// A request that has not arrived whole, or the beginning of the next one.
     pub(crate) request: Option<Box<Incoming>>,
     pub(crate) pass: Option<P>,
+    /// Who makes its answer, while that is waited for.
+    pub(crate) answer: Option<Box<dyn Producer>>,
     /// Memory that a half-read body has been granted.
     pub(crate) grant: Grant,
     out: Vec<u8>,
@@ -135,6 +142,7 @@ impl<P> Conn<P> {
         Self {
             stream,
             slot: 0,
+            place: None,
             generation: 0,
             peer,
             phase: Phase::Idle,
@@ -142,6 +150,7 @@ impl<P> Conn<P> {
             since: None,
             request: None,
             pass: None,
+            answer: None,
             grant,
             out: Vec::new(),
             sent: 0,

@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::chunked::Chunked;
@@ -246,7 +247,8 @@ impl Incoming {
 
     /// Every field of this name.
     pub fn headers_of(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.headers().filter(move |(given, _)| header::same(given, name)).map(|(_, value)| value)
+        let named = move |span: &&Span| header::same(self.bytes(span.name), name);
+        self.spans.iter().filter(named).map(|span| self.bytes(span.value))
     }
 
     /// The body; whole when [`Incoming::read_body`] has said so, and empty when there is none.
@@ -430,9 +432,9 @@ impl Incoming {
 
     fn split_head(&mut self, head_len: usize) -> Result<(), Fault> {
         let head = self.buf.get(..head_len).unwrap_or_default();
-        let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut fields);
-        match request.parse(head) {
+        let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(head, &mut fields) {
             Ok(httparse::Status::Complete(length)) if length == head_len => {}
             Ok(_) => return Err(Fault::Malformed("the head does not end where its empty line is")),
             Err(httparse::Error::TooManyHeaders) => return Err(Fault::HeadTooLarge),
@@ -455,7 +457,7 @@ impl Incoming {
                 return Err(Fault::Malformed("a header has no name"));
             }
             let value = field.value.trim_ascii();
-            if value.iter().any(|b| *b < b' ' && *b != b'\t' || *b == 0x7f) {
+            if has_control(value) {
                 return Err(Fault::Malformed("a header holds a control character"));
             }
             self.spans.push(Span { name: place(field.name.as_bytes()), value: place(value) });
@@ -486,7 +488,7 @@ impl Incoming {
         let mut coding = None;
         let (mut close, mut keep, mut expects) = (false, false, false);
         for span in &self.spans {
-            let (name, value) = (self.text(span.name), self.bytes(span.value));
+            let (name, value) = (self.bytes(span.name), self.bytes(span.value));
             if header::same(name, header::HOST) {
                 hosts += 1;
                 if !is_authority(value) {
@@ -592,6 +594,12 @@ fn is_authority(value: &[u8]) -> bool {
     host_fits
         && (port.is_empty()
             || port.strip_prefix(b":").is_some_and(|port| port.iter().all(u8::is_ascii_digit)))
+}
+
+/// Whether a field's value holds what may not stand in one. Looks at every byte, which is faster than to look for the
+/// first: values are short, and nearly all of them are clean.
+pub(crate) fn has_control(value: &[u8]) -> bool {
+    value.iter().fold(false, |found, b| found | (*b < b' ' && *b != b'\t' || *b == 0x7f))
 }
 
 /// RFC 9112 section 6.2: digits, and nothing else.

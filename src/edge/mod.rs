@@ -20,6 +20,7 @@ pub mod feed;
 pub mod pump;
 mod conn;
 mod park;
+mod standby;
 mod wake;
 mod worker;
 
@@ -47,6 +48,8 @@ use http1::{Fault, Incoming};
 use park::Park;
 use pump::{Inbox, Pump};
 pub use pump::{Producer, Step, Waker, Watch};
+use standby::Standby;
+pub use standby::while_waiting;
 pub(crate) use wake::Wake;
 
 /// What the engine asks of the program behind it.
@@ -93,6 +96,8 @@ pub struct Settings {
     pub trusted: Proxies,
     /// Worker threads.
     pub workers: usize,
+    /// How many of them wait for work at one time; the others stand in for those that have to wait otherwise.
+    pub at_work: usize,
     /// Stream threads.
     pub pumps: usize,
     /// From the first byte of a head to its last.
@@ -119,6 +124,7 @@ impl Settings {
             connections_per_address: limits.connections_per_address,
             trusted: Proxies::default(),
             workers: limits.workers.unwrap_or_else(|| (processors * 4).clamp(4, 32)),
+            at_work: processors,
             pumps: if processors > 4 { 2 } else { 1 },
             head_time: limits.head_time,
             body_time: limits.body_time,
@@ -185,6 +191,7 @@ struct Shared<H: Handler> {
     log: Log,
     counts: Arc<Counts>,
     body_bytes: Arc<AtomicUsize>,
+    standby: Arc<Standby>,
     /// Wakes the accept thread, to stop.
     accept_wake: Wake,
     /// Wakes every worker at once, to end.
@@ -234,6 +241,7 @@ impl<H: Handler> Server<H> {
             log,
             counts: Arc::default(),
             body_bytes: Arc::default(),
+            standby: Arc::new(Standby::new(settings.at_work)),
             accept_wake: Wake::new()?,
             wake: Wake::new()?,
             stopping: AtomicBool::new(false),
@@ -315,6 +323,7 @@ impl<H: Handler> Server<H> {
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.shared.halted.store(true, Ordering::Relaxed);
         self.shared.accept_wake.wake();
+        self.shared.standby.open();
         self.shared.wake.wake();
         for pump in &self.shared.pumps {
             pump.halt();

@@ -7,9 +7,10 @@
 //!                           park                    park
 //! ```
 //!
-//! Reading and writing a client never block. What may wait is the handler (for keys that are on their way) and, for
-//! [`WORKER_PATIENCE`], the MCP server, because nearly every answer comes within that time and then needs no second
-//! thread.
+//! Reading and writing never block, and the MCP server is waited for in the same epoll set as the clients, so that a
+//! worker goes on to the next request meanwhile. Nearly every answer comes within [`WORKER_PATIENCE`] and needs no
+//! second thread. What may wait in a worker is the handler alone, for keys that are on their way; see
+//! [`super::while_waiting`].
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,12 +19,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::conn::{Conn, Phase, again};
 use super::http1::{Fault, Incoming};
 use super::park::{READ, WRITE, overdue};
-use super::pump::{Fed, Home, Producer, Step, Watch};
+use super::pump::{Fed, Home, Producer, Step};
 use super::{Answer, Handler, Shared, WAKE};
 use crate::limits::{
     BODY_BYTES_IN_FLIGHT_MAX, BODY_BYTES_PER_SECOND_MIN, LINGER_BYTES_MAX, LINGER_TIME_MAX, SWEEP_INTERVAL,
@@ -33,6 +33,8 @@ use crate::reply::Reply;
 
 /// Requests of one connection in a row before the others have their turn.
 const IN_A_ROW_MAX: usize = 32;
+/// A half-read request up to this size waits without spare room; a larger one would be copied too often.
+const SMALL_BYTES: usize = 8 * 1024;
 
 /// What a worker keeps between requests, so that the usual one allocates nothing.
 #[derive(Default)]
@@ -43,12 +45,13 @@ struct Desk {
 }
 
 impl Desk {
-    fn date(&mut self) -> &str {
+    /// Sends an answer of ours.
+    fn reply<P>(&mut self, conn: &mut Conn<P>, reply: &Reply) -> io::Result<()> {
         let now = crate::clock::system_since_epoch().as_secs();
         if self.date.0 != now {
             self.date = (now, super::conn::http_date(now));
         }
-        &self.date.1
+        conn.reply(reply, &mut self.lines, &self.date.1)
     }
 
     fn keep(&mut self, mut request: Box<Incoming>) {
@@ -73,6 +76,7 @@ impl<H: Handler> Shared<H> {
     pub(super) fn work(self: &Arc<Self>) {
         let mut desk = Desk::default();
         let mut events = Vec::with_capacity(1);
+        self.standby.enter();
         while !self.halted.load(Ordering::Relaxed) {
             events.clear();
             if epoll::wait(self.park.epoll(), rustix::buffer::spare_capacity(&mut events), None).is_err() {
@@ -91,6 +95,7 @@ impl<H: Handler> Shared<H> {
                     }
                 }
             }
+            self.standby.make_room();
         }
     }
 
@@ -102,6 +107,10 @@ impl<H: Handler> Shared<H> {
                 Err(_) => self.park.close(conn),
             },
             Phase::Linger => self.linger(conn),
+            Phase::Answering => match conn.answer.take() {
+                Some(producer) => self.answer_came(conn, producer, desk),
+                None => self.park.close(conn),
+            },
             Phase::Idle | Phase::Head | Phase::Body => {
                 let request = conn.request.take().or_else(|| desk.request.take()).unwrap_or_default();
                 self.read(conn, request, desk);
@@ -171,6 +180,9 @@ impl<H: Handler> Shared<H> {
             conn.phase = Phase::Body;
             let since = *conn.since.get_or_insert(now);
             conn.deadline = Some(since + self.settings.body_time + paid);
+            if held <= SMALL_BYTES {
+                request.shrink_to_held();
+            }
             conn.request = Some(request);
         } else {
             if conn.phase != Phase::Head {
@@ -299,8 +311,7 @@ impl<H: Handler> Shared<H> {
             conn.grant.release();
             desk.keep(request);
         }
-        let date = desk.date().to_owned();
-        if conn.reply(reply, &mut desk.lines, &date).is_err() {
+        if desk.reply(&mut conn, reply).is_err() {
             self.park.close(conn);
             return Turn::Over;
         }
@@ -323,7 +334,18 @@ impl<H: Handler> Shared<H> {
     }
 
     fn answered(self: &Arc<Self>, conn: Box<Conn<H::Pass>>, desk: &mut Desk) {
-        if let Turn::Next(conn, request) = self.next_turn(conn, desk) {
+        let turn = self.next_turn(conn, desk);
+        self.go_on(turn, desk);
+    }
+
+    /// The MCP server has said something, or can be told more.
+    fn answer_came(self: &Arc<Self>, conn: Box<Conn<H::Pass>>, producer: Box<dyn Producer>, desk: &mut Desk) {
+        let turn = self.carry(conn, producer, desk);
+        self.go_on(turn, desk);
+    }
+
+    fn go_on(self: &Arc<Self>, turn: Turn<H::Pass>, desk: &mut Desk) {
+        if let Turn::Next(conn, request) = turn {
             if request.held() > 0 {
                 self.read(conn, request, desk);
             } else {
@@ -384,7 +406,6 @@ impl<H: Handler> Shared<H> {
         desk: &mut Desk,
     ) -> Turn<H::Pass> {
         let mut head_sent = false;
-        let mut give_up = None;
         loop {
             match producer.step() {
                 Step::Send { head, data, end } => {
@@ -407,16 +428,17 @@ impl<H: Handler> Shared<H> {
                         break;
                     }
                 }
-                Step::Wait => {
-                    // A head without an end is a stream, and streams are not for workers.
-                    let until = *give_up.get_or_insert_with(|| Instant::now() + WORKER_PATIENCE);
-                    if head_sent || !ready_within(&conn, producer.watch(), until) {
+                // A head without an end is a stream, and streams are not for workers.
+                Step::Wait if head_sent => break,
+                Step::Wait => match self.wait_for_answer(conn, producer) {
+                    Ok(()) => return Turn::Over,
+                    Err(back) => {
+                        (conn, producer) = back;
                         break;
                     }
-                }
+                },
                 Step::Refuse(reply) if !head_sent => {
-                    let date = desk.date().to_owned();
-                    let sent = conn.reply(&reply, &mut desk.lines, &date);
+                    let sent = desk.reply(&mut conn, &reply);
                     drop(producer);
                     if sent.is_err() {
                         self.park.close(conn);
@@ -439,6 +461,25 @@ impl<H: Handler> Shared<H> {
         Turn::Over
     }
 
+    /// Parks a connection until its producer can go on. `Err` gives both back where the producer watches nothing.
+    #[expect(clippy::type_complexity, reason = "the two that came in")]
+    fn wait_for_answer(
+        &self,
+        mut conn: Box<Conn<H::Pass>>,
+        producer: Box<dyn Producer>,
+    ) -> Result<(), (Box<Conn<H::Pass>>, Box<dyn Producer>)> {
+        if conn.phase != Phase::Answering {
+            conn.phase = Phase::Answering;
+            conn.deadline = Some(Instant::now() + WORKER_PATIENCE);
+        }
+        conn.answer = Some(producer);
+        let Err(mut conn) = self.park.park_answer(conn) else { return Ok(()) };
+        match conn.answer.take() {
+            Some(producer) => Err((conn, producer)),
+            None => Ok(()), // it was put in above
+        }
+    }
+
     /// The sweeper thread: ends what has waited too long.
     pub(super) fn sweep(self: &Arc<Self>) {
         let mut lines = Vec::new();
@@ -452,6 +493,11 @@ impl<H: Handler> Shared<H> {
             let pressed = self.counts.all() > self.settings.connections / 4 * 3;
             let stopping = self.stopping.load(Ordering::Relaxed);
             for mut conn in self.park.sweep(|conn| overdue(conn, now, pressed, stopping)) {
+                // A slow answer is a stream thread's, which also notices when the client leaves.
+                if let Some(producer) = conn.answer.take() {
+                    self.pump_for(&conn).attach(conn, producer, false);
+                    continue;
+                }
                 if matches!(conn.phase, Phase::Head | Phase::Body) {
                     let request = conn.request.take().filter(|request| request.has_head());
                     let refused = self.guarded(|| self.handler.refuse(request.as_deref(), Fault::TooSlow));
@@ -463,24 +509,6 @@ impl<H: Handler> Shared<H> {
                 self.park.close(conn);
             }
         }
-    }
-}
-
-/// Waits for what a producer watches, until `until`. A client that leaves meanwhile counts as ready too: the stream
-/// thread finds that out at once.
-fn ready_within<P>(conn: &Conn<P>, watch: Watch<'_>, until: Instant) -> bool {
-    let (fd, flags) = match watch {
-        Watch::Nothing => return false,
-        Watch::Read(fd, _) => (fd, PollFlags::IN),
-        Watch::Write(fd, _) => (fd, PollFlags::OUT | PollFlags::IN),
-    };
-    let left = until.saturating_duration_since(Instant::now());
-    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
-    let mut fds = [PollFd::from_borrowed_fd(fd, flags), PollFd::new(&conn.stream, PollFlags::RDHUP)];
-    match poll(&mut fds, Some(&timeout)) {
-        Ok(0) | Err(_) => false,
-        // Only the client stirred: leave it to the stream thread, which knows what that means.
-        Ok(_) => fds.first().is_some_and(|source| !source.revents().is_empty()),
     }
 }
 

@@ -74,6 +74,9 @@ impl Audit {
 
 /// A peer's text for the log: nothing that moves a cursor or turns a line around, and not too long.
 pub(super) fn clean(text: &str) -> String {
+    if text.len() <= LOG_VALUE_CHARS_MAX && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let harmful = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,4 +1,5 @@
-//! What is special about an identity provider, as data: `provider:` in the configuration picks a row.
+//! What is special about logging in at an identity provider, as data: `provider:` in the configuration picks a row. What
+//! is special about its tokens stands in `config/claims.rs`, by the same names.
 //!
 //! docs/integrations/ has a page for each. A provider without a row, or without anything special, is `generic`.
 

@@ -85,6 +85,8 @@ struct Core {
 struct Known {
     description: Option<(Arc<Description>, Instant)>,
     failed: Option<Instant>,
+    /// Whether one thread asks for it again, while the others go on with what is old.
+    renewing: bool,
     warned: bool,
 }
 
@@ -316,28 +318,31 @@ impl Core {
     /// What is known of the provider, asked for again when it is old. An old answer stands in for one that cannot be had.
     fn description(&self) -> Result<Arc<Description>, LoginFault> {
         let now = Instant::now();
+        let age = |since: Instant| now.duration_since(since);
         let old = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let recently =
-                |time: Option<Instant>| time.is_some_and(|at| now.duration_since(at) < LOGIN_RETRY_TIME);
-            let old = known
-                .description
-                .as_ref()
-                .filter(|(_, since)| now.duration_since(*since) < LOGIN_STALE_TIME_MAX);
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let failed = known.failed.is_some_and(|at| age(at) < LOGIN_RETRY_TIME);
+            let old = known.description.clone().filter(|(_, since)| age(*since) < LOGIN_STALE_TIME_MAX);
             match old {
                 Some((description, since))
-                    if now.duration_since(*since) < LOGIN_METADATA_TIME || recently(known.failed) =>
+                    if age(since) < LOGIN_METADATA_TIME || failed || known.renewing =>
                 {
-                    return Ok(Arc::clone(description));
+                    return Ok(description);
                 }
-                None if recently(known.failed) => return Err(LoginFault::Provider),
-                _ => old.map(|(description, _)| Arc::clone(description)),
+                None if failed => return Err(LoginFault::Provider),
+                old => {
+                    known.renewing = true;
+                    old.map(|(description, _)| description)
+                }
             }
         };
-        match self.provider.describe(&self.idp) {
-            Ok(description) => {
+        // Nothing is locked while the provider is asked.
+        let described = catch_unwind(AssertUnwindSafe(|| self.provider.describe(&self.idp)));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.renewing = false;
+        match described {
+            Ok(Ok(description)) => {
                 let description = Arc::new(description);
-                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
                 known.description = Some((Arc::clone(&description), now));
                 known.failed = None;
                 let warn = self.login.advertised && description.names_itself() && !known.warned;
@@ -352,9 +357,16 @@ impl Core {
                 }
                 Ok(description)
             }
-            Err(fault) => {
-                self.known.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(now);
+            Ok(Err(fault)) => {
+                known.failed = Some(now);
+                drop(known);
                 self.tell(&fault);
+                old.ok_or(LoginFault::Provider)
+            }
+            Err(_) => {
+                known.failed = Some(now);
+                drop(known);
+                self.log.error("asking for metadata made the program panic", &[]);
                 old.ok_or(LoginFault::Provider)
             }
         }

@@ -2,7 +2,9 @@
 //! understand differently could smuggle an answer to the next client on the same connection.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 
+use crate::edge::http1::has_control;
 use crate::header;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
@@ -58,9 +60,10 @@ impl AnswerHead {
             };
         };
         let head = buf.get(..end).unwrap_or_default();
-        let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut answer = httparse::Response::new(&mut fields);
-        match answer.parse(head) {
+        let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut answer = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        match parser.parse_response_with_uninit_headers(&mut answer, head, &mut fields) {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
             Err(httparse::Error::TooManyHeaders) => return Err(BadAnswer("it has too many headers")),
             _ => return Err(BadAnswer("its head is not of HTTP/1")),
@@ -78,7 +81,7 @@ impl AnswerHead {
         let mut found = Found { minor: answer.version.unwrap_or(1), ..Found::default() };
         for field in answer.headers.iter() {
             let value = field.value.trim_ascii();
-            if value.iter().any(|b| *b < b' ' && *b != b'\t' || *b == 0x7f) {
+            if has_control(value) {
                 return Err(BadAnswer("a header of it holds a control character"));
             }
             found.look(field.name, value)?;
@@ -136,7 +139,8 @@ impl AnswerHead {
     /// The first field of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers().find(|(given, _)| header::same(given, name)).map(|(_, value)| value)
+        let named = |span: &&(Span, Span)| header::same(self.bytes(span.0), name);
+        self.spans.iter().find(named).map(|span| self.bytes(span.1))
     }
 
     fn bytes(&self, place: Span) -> &[u8] {

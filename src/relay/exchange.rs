@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::answer::{AnswerHead, Framing};
 use super::redirect;
 use super::socket::Address;
+use super::spare;
 use super::sse::EndpointRewriter;
 use super::upstream::{Link, Pool};
 use crate::edge::chunked::Chunked;
@@ -169,6 +170,9 @@ impl Exchange {
             drained: false,
         };
         exchange.send_on_idle_link(&order.head, order.body);
+        // No answer is there before the request is, so the socket is not asked for one.
+        exchange.drained =
+            exchange.link.as_ref().is_some_and(|link| !link.has_unsent() && !link.reads_ahead());
         let small = order.head.len() + order.body.len() <= REPLAY_BYTES_MAX;
         if exchange.link.is_none() || order.idempotent || small {
             exchange.request = order.head;
@@ -400,6 +404,9 @@ impl Exchange {
     }
 
     fn receive(&mut self, space: usize) -> io::Result<usize> {
+        if self.buf.is_empty() {
+            self.buf = spare::take();
+        }
         if self.buf.len() < self.filled + space / 4 {
             self.buf.resize(self.filled + space / 2, 0);
         }
@@ -459,13 +466,19 @@ impl Exchange {
     }
 }
 
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        spare::put(std::mem::take(&mut self.buf));
+    }
+}
+
 impl Producer for Exchange {
     fn step(&mut self) -> Step<'_> {
         match self.advance() {
             Ok(()) => {}
             Err(Stop::Wait) => {
                 if self.stream && self.filled == 0 {
-                    self.buf = Vec::new(); // a stream that waits holds two sockets and little more
+                    spare::put(std::mem::take(&mut self.buf)); // who waits holds two sockets and little more
                     self.lines = Vec::new();
                 }
                 return Step::Wait;

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use open_mcp_auth_proxy::client::Proxies;
+
 use crate::engine::Engine;
 use crate::world::raw::Raw;
 use crate::world::wait_until;
@@ -311,13 +313,30 @@ fn connections_over_the_cap_are_told_so() {
     nothing_left(&engine);
 }
 
+/// A reverse proxy's connections are those of many clients.
+#[test]
+fn a_trusted_proxy_is_not_counted_by_address() {
+    let engine = Engine::start(|settings| {
+        settings.connections_per_address = Some(3);
+        settings.trusted = Proxies::new(vec!["127.0.0.1".parse().unwrap()]);
+    });
+    let mut held: Vec<Raw> = (0..10).map(|_| engine.raw()).collect();
+    for raw in &mut held {
+        assert_eq!(raw.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").answer().unwrap().status, 200);
+    }
+    drop(held);
+    nothing_left(&engine);
+}
+
 #[test]
 fn a_stopping_server_lets_a_running_answer_end() {
     let engine = Engine::start(|_| {});
     let _idle = engine.raw();
     let mut half = engine.raw();
     half.send("POST /half HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
-    wait_until("both are there", || engine.connections() == 2);
+    wait_until("both are there, and one head is read", || {
+        engine.connections() == 2 && engine.tell.admitted.load(Ordering::Relaxed) == 1
+    });
     let began = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {

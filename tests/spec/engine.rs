@@ -17,12 +17,14 @@ use crate::world::raw::Raw;
 #[derive(Default)]
 pub struct Tell {
     pub served: AtomicUsize,
+    pub admitted: AtomicUsize,
 }
 
 impl Handler for Tell {
     type Pass = ();
 
     fn admit(&self, head: &Incoming) -> Result<(), Reply> {
+        self.admitted.fetch_add(1, Ordering::Relaxed);
         match head.path() {
             "/no" => Err(Reply::new(401).body("no")),
             "/panic" => panic!("asked for"),

@@ -1,7 +1,9 @@
 //! Identity providers of every kind in front of the whole proxy: several at once, other algorithms, opaque tokens, and
 //! what the operator reads where one of them is set up wrongly.
 
-use open_mcp_auth_proxy::config::{Algorithm, Allowed, ClientAuth, Introspection, Issuer as Trusted, Shape};
+use open_mcp_auth_proxy::config::{
+    Algorithm, Allowed, ClientAuth, Config, Introspection, Issuer as Trusted, Outside, Overrides, Shape,
+};
 use open_mcp_auth_proxy::secret::Secret;
 use serde_json::json;
 
@@ -172,4 +174,55 @@ fn an_opaque_token_is_worth_what_its_issuer_says() {
     for secret in ["opaque-one", "opaque-two", "opaque-three", "a-secret-of-the-proxy", "Basic "] {
         assert!(!log.contains(secret), "{secret}: {log}");
     }
+}
+
+/// The examples of docs/integrations, as the program understands them: `provider` at the top is for every issuer that
+/// has none of its own, and whatever is written in so many words goes before it.
+#[test]
+fn a_provider_at_the_top_is_for_every_issuer() {
+    let read = |text: &str| {
+        let (config, _) = Config::from_yaml(text, &Overrides::default(), &Outside::nothing()).unwrap();
+        config.issuers
+    };
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let example = |name: &str| {
+        let path = format!("{}/docs/integrations/examples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    for (name, algorithm, audience, client_id, scopes, required) in [
+        ("okta", Algorithm::Rs256, vec!["aud"], vec!["cid"], vec!["scp"], None),
+        ("logto", Algorithm::Es384, vec!["aud"], vec!["client_id", "azp"], vec!["scope", "scp"], None),
+        ("entra", Algorithm::Rs256, vec!["aud"], vec!["azp", "appid"], vec!["scp", "roles"], None),
+        (
+            "cognito",
+            Algorithm::Rs256,
+            vec!["aud", "client_id"],
+            vec!["client_id"],
+            vec!["scope"],
+            Some("token_use"),
+        ),
+        ("keycloak", Algorithm::Rs256, vec!["aud"], vec!["azp", "client_id"], vec!["scope"], None),
+        ("auth0", Algorithm::Rs256, vec!["aud"], vec!["client_id", "azp"], vec!["scope", "scp"], None),
+    ] {
+        for issuer in read(&example(name)) {
+            assert_eq!(issuer.algorithms, Allowed::Listed(vec![algorithm]), "{name}");
+            let claims = &issuer.claims;
+            assert_eq!(
+                (&claims.audience[..], &claims.client_id[..]),
+                (&owned(&audience)[..], &owned(&client_id)[..]),
+                "{name}"
+            );
+            assert_eq!(claims.scopes, owned(&scopes), "{name}");
+            assert_eq!(issuer.required_claims.first().map(|(claim, _)| claim.as_str()), required, "{name}");
+        }
+    }
+    let mixed = read(
+        "proxy_base_url: https://mcp.example.com\nbase_url: http://localhost:8000\nprovider: logto\nissuers:\n\
+         - issuer: https://one.example.com\n- issuer: https://two.example.com\n  provider: okta\n\
+         - issuer: https://three.example.com\n  algorithms: auto\n  client_id_claim: who\n",
+    );
+    let seen: Vec<_> =
+        mixed.iter().map(|one| (one.algorithms.to_string(), one.claims.client_id.join(" "))).collect();
+    let expected = [("ES384", "client_id azp"), ("RS256", "cid"), ("whatever its keys are for", "who")];
+    assert_eq!(seen, expected.map(|(algorithms, client)| (algorithms.to_owned(), client.to_owned())));
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use open_mcp_auth_proxy::config::{Config, Outside, Overrides};
+use open_mcp_auth_proxy::config::Overrides;
 use serde_json::json;
 
 use crate::world::World;
@@ -96,71 +96,14 @@ fn metadata_is_served_where_its_issuer_leads() {
     }
     assert_eq!(get(&world, "/.well-known/oauth-authorization-server/other").status, 404);
     assert_eq!(world.ask("POST", OAUTH, &[], "{}").status, 405);
+    let head = world.raw().send(crate::world::request("HEAD", OAUTH, &[], "")).head().unwrap();
+    assert_eq!((head.status, head.header("content-type")), (200, Some("application/json")));
     // The provider itself is what the resource metadata names (D2).
     let resource = idp::json(&get(&world, "/.well-known/oauth-protected-resource/mcp").body);
     assert_eq!(resource["authorization_servers"], json!([idp.url]));
     let fetched = idp.asked();
     assert_eq!(fetched.iter().filter(|line| line.contains(OAUTH)).count(), 1, "asked once: {fetched:?}");
     nothing_leaked(&world, "metadata");
-}
-
-/// D2: off unless the file asks for it, in one of its ways.
-#[test]
-fn the_relay_is_on_only_where_it_is_asked_for() {
-    let load = |text: &str| {
-        let text = format!("proxy_base_url: https://proxy.example\nbase_url: http://localhost:3000\n{text}");
-        Config::from_yaml(&text, &Overrides::default(), &Outside::nothing())
-    };
-    let issuer = "issuer: https://idp.example\n";
-    for (yaml, on, advertised) in [
-        ("", false, false),
-        ("login_relay: off\npath_mapping: { /token: /t }\n", false, false),
-        ("login_relay: on\n", true, false),
-        ("login_relay: advertised\n", true, true),
-        ("path_mapping: { /token: /t }\n", true, false),
-        ("default: { base_url: https://idp.example }\n", true, false),
-        ("protected_resource_metadata: { authorization_servers: [https://proxy.example/] }\n", true, true),
-        ("mode: demo\ndemo: { org_name: o, client_id: c, client_secret: s }\n", true, true),
-        ("asgardeo: { org_name: o, client_id: c, client_secret: s }\n", false, false),
-    ] {
-        let (config, _) =
-            load(&format!("{issuer}{yaml}")).unwrap_or_else(|problems| panic!("{yaml}: {problems:?}"));
-        let found = config.login.as_ref().map(|login| login.advertised);
-        assert_eq!((found.is_some(), found.unwrap_or_default()), (on, advertised), "{yaml}");
-        let servers = &config.resource.authorization_servers;
-        let expected = if advertised { "https://proxy.example" } else { "https://idp.example" };
-        assert_eq!(servers[0], expected, "{yaml}");
-    }
-    // Requirements 4.1: one client for all is refused at start, and so is a relay without anyone behind it.
-    for (yaml, key) in [
-        (
-            "default: { base_url: https://i.example, path: { /token: { addBodyParams: [{ name: client_id, value: x }] } } }\n",
-            "client_id is the client's own",
-        ),
-        (
-            "default: { base_url: https://i.example, path: { /token: { addBodyParams: [{ name: client_secret, value: x }] } } }\n",
-            "client_secret is the client's own",
-        ),
-        ("default: { base_url: http://i.example }\n", "is http, on another machine"),
-        ("path_mapping: { /mcp: /x }\n", "is where MCP is spoken"),
-        ("path_mapping: { /a/../b: /x }\n", "has an empty segment"),
-        ("provider: auth1\n", "auth1"),
-        (
-            "login_relay: off\nprotected_resource_metadata: { authorization_servers: [https://proxy.example] }\n",
-            "this is the proxy itself",
-        ),
-        ("mode: asgardeo\nasgardeo: { org_name: o, client_id: c }\n", "missing, while client_id is given"),
-        (
-            "mode: asgardeo\nprovider: okta\nasgardeo: { org_name: o, client_id: c, client_secret: s }\n",
-            "mode says that Asgardeo",
-        ),
-    ] {
-        let problems = load(&format!("{issuer}{yaml}")).map(|_| ()).expect_err(yaml);
-        assert!(problems.iter().any(|problem| problem.found.contains(key)), "{yaml}: {problems:?}");
-    }
-    let only_us = "protected_resource_metadata: { authorization_servers: [https://proxy.example] }\n";
-    let problems = load(only_us).map(|_| ()).expect_err("nobody signs tokens");
-    assert!(problems[0].found.contains("nothing says who signs tokens"), "{problems:?}");
 }
 
 /// ASR-08, ASR-13, 4.8: a browser goes on with what it brought, and nothing is asked or followed by us.

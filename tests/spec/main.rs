@@ -17,6 +17,7 @@ mod local;
 mod stdio;
 mod modern;
 mod login;
+mod login_config;
 mod asgardeo;
 mod originals;
 mod binary;

@@ -231,10 +231,9 @@ fn each_provider_is_understood_in_its_own_words() {
     type Said<'a> = Result<(&'a str, Option<&'a str>, &'a str), TokenFault>;
     let shaped = |issuer: &str, provider: &str, audiences: &[&str]| {
         let shape = Shape::of(provider).unwrap();
-        let required = shape.required.iter();
         Issuer {
             claims: shape.names(),
-            required_claims: required.map(|(name, value)| ((*name).into(), vec![(*value).into()])).collect(),
+            required_claims: shape.required_claims(),
             audiences: audiences.iter().map(|audience| (*audience).into()).collect(),
             ..trusted(issuer)
         }

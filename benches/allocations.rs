@@ -1,0 +1,107 @@
+//! Heap allocations per request, counted: the proxy in this process, one connection to it, one server behind it.
+//!
+//! ```text
+//! main ── request ──▶ proxy (workers) ── request ──▶ upstream thread
+//! ```
+//!
+//! Client and server allocate nothing once they run, so what is counted is the proxy's. `cargo bench --bench
+//! allocations` prints one line for each kind of request.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a program for developers"
+)]
+#![allow(
+    missing_docs,
+    dead_code,
+    unreachable_pub,
+    reason = "a program has no outside, and the rig has more uses"
+)]
+
+#[path = "rig/tokens.rs"]
+mod tokens;
+#[path = "rig/upstream.rs"]
+mod upstream;
+
+use std::alloc::System;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use open_mcp_auth_proxy::clock::Clock;
+use open_mcp_auth_proxy::config::{Config, Outside, Overrides};
+use open_mcp_auth_proxy::log::{Format, Level, Log};
+use open_mcp_auth_proxy::proxy::Proxy;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const REQUESTS: usize = 5000;
+
+fn main() {
+    let upstream = upstream::Upstream::start().unwrap();
+    let issuer = format!("http://{}", upstream.addr);
+    let minter = tokens::Minter::new(issuer.clone());
+    upstream.set_jwks(minter.jwks());
+    let yaml = include_str!("ours.yaml")
+        .replace("@LISTEN@", "0")
+        .replace("@UPSTREAM@", &upstream.addr.port().to_string())
+        .replace("@ISSUER@", &issuer)
+        .replace("@AUDIENCE@", tokens::AUDIENCE);
+    let (config, _) = Config::from_yaml(&yaml, &Overrides::default(), &Outside::nothing()).unwrap();
+    // The lines are written, as an operator would have them; 2>/dev/null leaves the figures alone.
+    let log = Log::to_stderr(Level::Info, Format::Text);
+    let proxy = Proxy::start(config, Clock::system(), log).unwrap();
+    let token = format!("Authorization: Bearer {}\r\n", minter.good("alice"));
+    let bad = format!("{}AAAA\r\n", token.trim_end().split_at(token.len() - 6).0);
+    let mut client = TcpStream::connect(proxy.addr()).unwrap();
+    for (what, credentials, tool) in [
+        ("POST, JSON", token.as_str(), "echo"),
+        ("POST, event stream", token.as_str(), "stream"),
+        ("refused: no token", "", "echo"),
+        ("refused: one bad signature, repeated", bad.as_str(), "echo"),
+    ] {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{{"text":"hello"}}}}}}"#
+        );
+        let request = format!(
+            "POST /mcp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+             Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\n\
+             {credentials}Content-Length: {}\r\n\r\n{body}",
+            proxy.addr(),
+            body.len()
+        );
+        ask(&mut client, request.as_bytes(), REQUESTS / 10);
+        let region = Region::new(COUNTING);
+        ask(&mut client, request.as_bytes(), REQUESTS);
+        let change = region.change();
+        let each = |count: usize| count as f64 / REQUESTS as f64;
+        println!(
+            "{what:<40} {:>6.1} allocations, {:>5.1} reallocations, {:>7.0} bytes",
+            each(change.allocations),
+            each(change.reallocations),
+            each(change.bytes_allocated)
+        );
+    }
+    drop(client);
+    proxy.stop();
+}
+
+/// Asks so many times, one after the other. An answer is over at the end of its JSON or of its chunks.
+fn ask(client: &mut TcpStream, request: &[u8], times: usize) {
+    let mut buf = [0_u8; 4096];
+    for _ in 0..times {
+        client.write_all(request).unwrap();
+        let mut filled = 0;
+        loop {
+            let read = client.read(&mut buf[filled..]).unwrap();
+            assert!(read > 0, "the connection was closed");
+            filled += read;
+            if buf[..filled].ends_with(b"}") || buf[..filled].ends_with(b"0\r\n\r\n") {
+                break;
+            }
+        }
+    }
+}
