@@ -18,8 +18,7 @@ fn the_first_message_decides_the_form() {
     let world = world("--era legacy", |_| {});
     for (version, resumes) in [("2025-11-25", true), ("2025-06-18", false), ("2025-03-26", false)] {
         let client = Client::open_as(&world, "alice", version);
-        let quick = client.post(&deed(1, ""));
-        assert_eq!(quick.header("content-type"), Some("application/json"), "{version}");
+        assert_eq!(messages(&client.quickly(&deed(1, "")))[0]["id"], 1, "{version}");
         let told = client.post(&deed_with_token(2, "t", "progress:3"));
         assert_eq!(told.header("content-type"), Some("text/event-stream"), "{version}");
         assert_eq!(told.header("cache-control"), Some("no-store"));

