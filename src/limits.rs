@@ -241,6 +241,8 @@ pub const LOCAL_COUNTS_MAX: usize = 32;
 pub const STDIO_SHARED_PENDING_MAX: usize = 4096;
 /// Requests that wait for a shared child to be found out about or started again; each holds its body. Beyond it 503.
 pub const STDIO_QUEUED_MAX: usize = 256;
+/// The bytes that go with [`STDIO_QUEUED_MAX`]; beyond them no further body is held.
+pub const STDIO_QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a request waits for a child that is to be started again; where it would take longer, 502 at once.
 pub const STDIO_WAIT_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a child may take to answer `server/discover` before it is taken for one without the modern era. Programs

@@ -9,7 +9,7 @@
 //! What is the same for all children is here; a request becomes a [`Call`], which knows its asker and waits in a queue
 //! where it must.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -26,7 +26,7 @@ use crate::edge::Answer;
 use crate::edge::http1::Incoming;
 use crate::gate::Relay;
 use crate::header;
-use crate::limits::STDIO_WARM_MAX;
+use crate::limits::{STDIO_QUEUED_BYTES_MAX, STDIO_QUEUED_MAX, STDIO_WARM_MAX};
 use crate::mcp::message::item_member;
 use crate::mcp::{MessageFault, Reason};
 use crate::reply::{self, Refusal, Reply};
@@ -63,6 +63,12 @@ impl Call {
     pub(super) fn refuse_busy(self) {
         self.outlet.answer(Refusal::Busy { id: Some(self.id) }.reply());
     }
+}
+
+/// Whether one more call may wait among these: they hold their bodies.
+pub(super) fn has_room(waiting: &VecDeque<Call>) -> bool {
+    let bytes: usize = waiting.iter().map(|call| call.body.len()).sum();
+    waiting.len() < STDIO_QUEUED_MAX && bytes < STDIO_QUEUED_BYTES_MAX
 }
 
 /// Why an answer will not come.
@@ -181,7 +187,10 @@ impl Modern {
         };
         let mut all = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.contains_key(&whose) && all.len() >= STDIO_WARM_MAX {
-            return None;
+            // Whoever has not used theirs for longest starts a new one when they come back.
+            let idle = all.iter().filter_map(|(whose, warm)| Some((warm.idle_since()?, whose.clone())));
+            let (_, longest) = idle.min_by_key(|(since, _)| *since)?;
+            all.remove(&longest);
         }
         Some(Arc::clone(all.entry(whose).or_insert_with(|| Warm::new(&self.home))))
     }
@@ -193,6 +202,12 @@ impl Modern {
     /// What is due by now; `true` while something will be.
     pub(super) fn tick(&self, now: Instant) -> bool {
         let mut busy = self.home.legacy.tick(now);
+        let most = self.home.setting.stdio.session_idle_time;
+        let is_used = |warm: &Warm| warm.idle_since().is_none_or(|since| now < since + most);
+        // The one that all share stays warm; one caller's is ended as a session would be.
+        let mut all = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|whose, warm| whose.is_none() || is_used(warm));
+        drop(all);
         for warm in self.all() {
             busy |= warm.tick(now);
         }

@@ -25,14 +25,14 @@ use serde_json::Value;
 use super::Setting;
 use super::ladder;
 use super::line::Line;
-use super::modern::{Call, Failure, Who};
+use super::modern::{Call, Failure, Who, has_room};
 use super::old::{Env, Old};
 use super::outlet::Outlet;
 use super::process::{End, Sink};
 use super::translate::Filter;
 use super::warm;
 use crate::auth::Principal;
-use crate::limits::{STDIO_KEEP_ALIVE, STDIO_QUEUED_MAX, STDIO_TRANSLATED_MAX};
+use crate::limits::{STDIO_KEEP_ALIVE, STDIO_TRANSLATED_MAX};
 use crate::reply;
 
 /// All sessions that were opened in the place of modern clients.
@@ -133,6 +133,9 @@ impl Upgrade {
 
     /// Takes a request; what it answers goes to the call's outlet.
     pub(super) fn take(&self, call: Call, now: Instant) {
+        if call.outlet.is_gone() {
+            return;
+        }
         let Ok(line) = Line::read(&call.body) else { return call.fail(Failure::Unreadable) };
         if let Err(reply) = ladder::version(&line, &[ladder::OURS.to_owned()]) {
             return call.outlet.answer(reply);
@@ -172,7 +175,7 @@ impl Upgrade {
                 state.runs.insert(run, who.clone());
                 return self.settle(state, who, run, happened, now);
             }
-        } else if user.queue.len() < STDIO_QUEUED_MAX && !user.children.is_empty() {
+        } else if has_room(&user.queue) && !user.children.is_empty() {
             user.queue.push_back(call);
             // Whoever asked longest ago and was not answered makes room.
             let parked = user.children.iter_mut().filter_map(|child| Some((child.parked_until()?, child)));

@@ -25,16 +25,16 @@ use serde_json::Value;
 use super::Setting;
 use super::ladder;
 use super::line::Line;
-use super::modern::{Call, Failure};
+use super::modern::{Call, Failure, Who, has_room, who};
 use super::outlet::{Outlet, event_stream};
 use super::params::{self, Tools};
 use super::process::{Child, End, NotSent, Sink};
 use super::remap::{Answer, Ledger, Lost, Routed, cancellation};
 use super::upgrade::Upgrade;
 use crate::limits::{
-    STDIO_BACKOFF_TIME_MAX, STDIO_BACKOFF_TIME_MIN, STDIO_KEEP_ALIVE, STDIO_PROBE_TIME_MAX, STDIO_QUEUED_MAX,
-    STDIO_SCHEMA_PAGES_MAX, STDIO_SCHEMA_TIME_MAX, STDIO_SHARED_PENDING_MAX, STDIO_STEADY_TIME,
-    STDIO_WAIT_TIME_MAX,
+    STDIO_BACKOFF_TIME_MAX, STDIO_BACKOFF_TIME_MIN, STDIO_KEEP_ALIVE, STDIO_PENDING_MAX,
+    STDIO_PROBE_TIME_MAX, STDIO_SCHEMA_PAGES_MAX, STDIO_SCHEMA_TIME_MAX, STDIO_SHARED_PENDING_MAX,
+    STDIO_STEADY_TIME, STDIO_WAIT_TIME_MAX,
 };
 use crate::reply;
 
@@ -81,8 +81,11 @@ struct State {
     began: Instant,
     failures: u32,
     ledger: Ledger<Asker>,
-    /// The number of each client's request, by the key of its call.
-    numbers: HashMap<u64, u64>,
+    /// The number of each client's request and whose it is, by the key of its call.
+    numbers: HashMap<u64, (u64, Who)>,
+    /// How many requests of each caller are under way.
+    callers: HashMap<Who, usize>,
+    used: Instant,
     /// Requests that wait for the probe, for a schema, or for the next start.
     parked: VecDeque<Call>,
     tools: Tools,
@@ -116,6 +119,20 @@ struct Pending {
     deadline: Option<Instant>,
     /// When a comment is due, on the stream of a subscription.
     keep_alive: Option<Instant>,
+}
+
+impl State {
+    /// A request is over: gives its number.
+    fn forget(&mut self, key: u64) -> Option<u64> {
+        let (number, who) = self.numbers.remove(&key)?;
+        if let Some(count) = self.callers.get_mut(&who) {
+            *count -= 1;
+            if *count == 0 {
+                self.callers.remove(&who);
+            }
+        }
+        Some(number)
+    }
 }
 
 impl Pending {
@@ -160,6 +177,8 @@ impl Warm {
                 failures: 0,
                 ledger: Ledger::default(),
                 numbers: HashMap::new(),
+                callers: HashMap::new(),
+                used: Instant::now(),
                 parked: VecDeque::new(),
                 tools: Tools::default(),
                 tools_asked: None,
@@ -176,10 +195,11 @@ impl Warm {
     /// Takes a request. What it answers goes to the call's outlet.
     pub(super) fn take(&self, call: Call, now: Instant) {
         let mut state = self.lock();
+        state.used = now;
         match state.phase {
             Phase::Ready => self.lead(&mut state, call, now),
             Phase::Down(until) if until > now + STDIO_WAIT_TIME_MAX => call.fail(Failure::Died),
-            _ if state.parked.len() >= STDIO_QUEUED_MAX => call.refuse_busy(),
+            _ if !has_room(&state.parked) => call.refuse_busy(),
             phase => {
                 state.parked.push_back(call);
                 if phase == Phase::Cold {
@@ -228,11 +248,13 @@ impl Warm {
             match self.check_params(state, &line, &call, now) {
                 Params::Hold => {}
                 Params::Refused(fault) => return call.outlet.answer(ladder::mismatch(&line, &fault)),
-                Params::Unknown if state.parked.len() >= STDIO_QUEUED_MAX => return call.refuse_busy(),
+                Params::Unknown if !has_room(&state.parked) => return call.refuse_busy(),
                 Params::Unknown => return state.parked.push_back(call),
             }
         }
-        if state.ledger.len() >= STDIO_SHARED_PENDING_MAX {
+        let who = who(&call.principal);
+        let theirs = state.callers.get(&who).copied().unwrap_or(0);
+        if theirs >= STDIO_PENDING_MAX || state.ledger.len() >= STDIO_SHARED_PENDING_MAX {
             return call.refuse_busy();
         }
         let listens = line.method == ladder::LISTEN;
@@ -245,11 +267,12 @@ impl Warm {
         let Some((number, text)) = state.ledger.open(&line, Asker::Client(pending)) else {
             return call.fail(Failure::Unreadable);
         };
-        state.numbers.insert(call.key, number);
+        state.callers.insert(who.clone(), theirs + 1);
+        state.numbers.insert(call.key, (number, who));
         let sent = state.child.as_ref().map_or(Err(NotSent::Gone), |child| child.send(text.as_bytes()));
         if let Err(why) = sent {
             state.ledger.close(number);
-            state.numbers.remove(&call.key);
+            state.forget(call.key);
             match why {
                 NotSent::Full => call.refuse_busy(),
                 NotSent::Gone => call.fail(Failure::Died),
@@ -307,7 +330,7 @@ impl Warm {
         match state.ledger.route(line) {
             Routed::Answer(answer) => match answer.entry.asker {
                 Asker::Client(pending) => {
-                    state.numbers.remove(&pending.key);
+                    state.forget(pending.key);
                     finish(&pending.outlet, answer.text, answer.code);
                 }
                 Asker::Probe => elsewhere = self.probed(state, &answer.text, answer.code, now),
@@ -326,7 +349,7 @@ impl Warm {
             }
             Routed::Ended(entry) => {
                 if let Asker::Client(pending) = &entry.asker {
-                    state.numbers.remove(&pending.key);
+                    state.forget(pending.key);
                     pending.give_up(entry.id(), Failure::Died);
                 }
             }
@@ -397,7 +420,7 @@ impl Warm {
     pub(super) fn left(&self, key: u64) {
         let mut state = self.lock();
         state.parked.retain(|call| call.key != key);
-        let Some(number) = state.numbers.remove(&key) else { return };
+        let Some(number) = state.forget(key) else { return };
         state.ledger.close(number);
         if let Some(child) = &state.child {
             let _ = child.send(cancellation(number, "the client closed the request").as_bytes());
@@ -412,6 +435,7 @@ impl Warm {
         }
         state.child = None;
         state.numbers.clear();
+        state.callers.clear();
         for (_, entry) in state.ledger.drain() {
             if let Asker::Client(pending) = &entry.asker {
                 pending.give_up(entry.id(), Failure::Died);
@@ -464,7 +488,7 @@ impl Warm {
         for number in late {
             let Some(entry) = state.ledger.close(number) else { continue };
             let Asker::Client(pending) = &entry.asker else { continue };
-            state.numbers.remove(&pending.key);
+            state.forget(pending.key);
             if let Some(child) = &state.child {
                 let _ = child.send(cancellation(number, "it took too long").as_bytes());
             }
@@ -480,6 +504,12 @@ impl Warm {
         overdue.into_iter().for_each(|call| call.fail(Failure::TimedOut));
         elsewhere.into_iter().for_each(|call| self.home.legacy.take(call, now));
         busy
+    }
+
+    /// Since when nobody uses it; `None` while somebody does.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        (state.ledger.is_empty() && state.parked.is_empty()).then_some(state.used)
     }
 
     /// Ends the subscriptions as a server does that is closing: with their result (section 7, number 1).

@@ -458,3 +458,28 @@ fn a_thousand_requests_with_one_id_are_told_apart() {
         }
     });
 }
+
+/// Bounds: one caller cannot take the shared process from all others, and a process of one caller ends with its use.
+#[test]
+fn nobody_takes_more_than_a_share() {
+    let world = world("--era modern", |_| {});
+    let greedy = Client::with(&world, &world.token().subject("greedy"));
+    let call = json!({"name": "do", "arguments": {"deed": "hang"}});
+    let mut all: Vec<_> = (0..256).map(|_| greedy.send("1", "tools/call", &call)).collect();
+    let other = Client::new(&world);
+    wait_until("they are there", || {
+        other.seen().iter().filter(|line| line.contains("\"hang\"")).count() == 256
+    });
+    let refused = greedy.call("echo", json!({}));
+    assert_eq!((refused.status, refused.code()), (503, -32603));
+    assert_eq!(other.call("echo", json!({"message": "room"})).text(), "room");
+    all.truncate(200);
+    wait_until("there is room again", || greedy.call("echo", json!({})).status == 200);
+
+    let brief = super::world("--era modern", |stdio| {
+        stdio.share = Share::Principal;
+        stdio.session_idle_time = Duration::from_millis(200);
+    });
+    assert_eq!(Client::new(&brief).call("echo", json!({"message": "hi"})).text(), "hi");
+    crate::stdio::no_process_is_left(&brief);
+}
