@@ -477,9 +477,11 @@ impl Producer for Exchange {
         match self.advance() {
             Ok(()) => {}
             Err(Stop::Wait) => {
-                if self.stream && self.filled == 0 {
+                if self.filled == 0 {
                     spare::put(std::mem::take(&mut self.buf)); // who waits holds two sockets and little more
-                    self.lines = Vec::new();
+                    if self.stream {
+                        self.lines = Vec::new();
+                    }
                 }
                 return Step::Wait;
             }
