@@ -113,10 +113,10 @@ fn measure(plan: &Plan, builds: Builds) {
             let runs = plan::interleaved(plan.rounds, &kinds, |kind, round| {
                 let target = fleet.iter().find(|target| target.kind == kind).expect("all were started");
                 let seed = (u64::from(round) * 5 + kind as u64 + 1) * 0x0800_0000;
-                let posts = upstream.posts();
+                let posts = upstream.settled();
                 let tokens = files.named(scenario.tokens);
                 let figures = load::run(target, &scenario, tokens, &dir.0, plan.seconds, seed);
-                let reached = upstream.posts() > posts;
+                let reached = upstream.settled() > posts;
                 assert!(reached != (scenario.refused && kind.checks()), "{kind:?}, {scenario:?}");
                 target.empty_log();
                 figures

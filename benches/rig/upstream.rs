@@ -50,9 +50,15 @@ impl Upstream {
         *self.shared.jwks.lock().expect("no holder panics") = jwks;
     }
 
-    /// POSTs answered so far.
-    pub fn posts(&self) -> u64 {
-        self.shared.posts.load(Ordering::Relaxed)
+    /// POSTs answered so far, once none has come for a moment: what an ended run left under way is over then.
+    pub fn settled(&self) -> u64 {
+        loop {
+            let before = self.shared.posts.load(Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(100));
+            if self.shared.posts.load(Ordering::Relaxed) == before {
+                return before;
+            }
+        }
     }
 
     /// Event streams held.

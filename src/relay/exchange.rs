@@ -477,10 +477,11 @@ impl Producer for Exchange {
         match self.advance() {
             Ok(()) => {}
             Err(Stop::Wait) => {
-                // Who waits, for a head or on a stream, holds two sockets and little more.
                 if self.filled == 0 {
-                    spare::put(std::mem::take(&mut self.buf));
-                    self.lines = Vec::new();
+                    spare::put(std::mem::take(&mut self.buf)); // who waits holds two sockets and little more
+                    if self.stream {
+                        self.lines = Vec::new();
+                    }
                 }
                 return Step::Wait;
             }

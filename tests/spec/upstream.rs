@@ -231,6 +231,40 @@ fn a_reset_at_any_byte_of_an_answer_is_told() {
     wait_until("no upstream connection but an idle one is left", || world.server.connections() <= 1);
 }
 
+/// A head that comes alone waits for its body and is sent with it, whatever the framing.
+#[test]
+fn a_head_that_comes_alone_is_kept() {
+    let world = World::start();
+    let token = bearer(&world);
+    for (head, body, stream) in [
+        ("Content-Type: application/json\r\nContent-Length: 7\r\n", "{\"a\":1}", false),
+        (
+            "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n",
+            "7\r\n{\"a\":1}\r\n0\r\n\r\n",
+            false,
+        ),
+        ("Content-Type: application/json\r\nConnection: close\r\n", "{\"a\":1}", false),
+        (
+            "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n",
+            "9\r\ndata: 1\n\n\r\n0\r\n\r\n",
+            true,
+        ),
+    ] {
+        for pause in [1, 40] {
+            world.server.script(move |_, stream| {
+                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nX-Kept: yes\r\n{head}\r\n").as_bytes());
+                std::thread::sleep(Duration::from_millis(pause));
+                stream.write_all(body.as_bytes()).is_ok() && !head.contains("close")
+            });
+            let message = request("POST", "/mcp", &[("Authorization", &token)], &call_of("echo"));
+            let got = world.raw().send(message).answer().unwrap();
+            let text = if stream { "data: 1\n\n" } else { "{\"a\":1}" };
+            assert_eq!((got.status, got.text().as_str()), (200, text), "{head}");
+            assert_eq!(got.header("x-kept"), Some("yes"), "{head}");
+        }
+    }
+}
+
 /// A plain answer is gathered until it is whole: each byte of it, however it comes.
 #[test]
 fn an_answer_in_pieces_arrives_whole() {
