@@ -31,12 +31,17 @@ pub struct Session<'p> {
 
 impl Program {
     pub fn start(name: &str, command: &str) -> Self {
+        Self::with(name, command, "shell: false")
+    }
+
+    /// With further keys of the section `stdio`.
+    pub fn with(name: &str, command: &str, more: &str) -> Self {
         let issuer = Issuer::start();
         let file =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.yaml", std::process::id()));
         let text = format!(
             "listen_port: 0\nproxy_base_url: http://127.0.0.1:1\nallowed_hosts: [proxy.example]\n\
-             stdio:\n  user_command: '{command}'\n  env: [\"SECRET_VALUE=not to be shown\"]\n\
+             stdio:\n  user_command: '{command}'\n  env: [\"SECRET_VALUE=not to be shown\"]\n  {more}\n\
              protected_resource_metadata:\n  resource_identifier: http://127.0.0.1:1/mcp\n  audience: us\n  \
              authorization_servers: [\"{}\"]\n  jwks_uri: {}\n",
             issuer.url,
@@ -72,6 +77,19 @@ impl Program {
         let name = begun.header("mcp-session-id").unwrap_or_else(|| panic!("{}", begun.text()));
         session.name = name.to_owned();
         session
+    }
+
+    /// Its threads and its open descriptors. Connections that clients have just left are closed in a moment.
+    pub fn held(&self) -> (usize, usize) {
+        let count = |what| std::fs::read_dir(format!("/proc/{}/{what}", self.process.id())).unwrap().count();
+        (count("task"), count("fd"))
+    }
+
+    /// How many processes it has started that are still there.
+    pub fn children(&self) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let of = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).ok();
+        tasks.filter_map(|task| of(task.ok()?)).map(|pids| pids.split_whitespace().count()).sum()
     }
 
     /// Memory that it takes now, in KiB.
