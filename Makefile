@@ -1,6 +1,6 @@
 # `make` lists what there is. Each target is a line or two that anyone could type.
 .DEFAULT_GOAL := help
-.PHONY: help build check test coverage e2e conformance fuzz bench bench-smoke attacks fmt lint deny release chroot clean
+.PHONY: help build check test coverage e2e browser conformance fuzz bench bench-smoke attacks fmt lint deny release chroot clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,6 +19,9 @@ coverage: ## Which lines the tests reach; needs cargo-llvm-cov
 
 e2e: ## Official SDK clients, three real issuers of tokens and a real MCP server; needs Node 20 and Python 3.11
 	tests/e2e/run
+
+browser: ## The MCP Inspector in a real browser, login and consent included; needs Node 20, Python 3.11 and chromium
+	tests/e2e/browser/run
 
 conformance: ## The official MCP conformance suite, directly and through the proxy; needs npm
 	tests/conformance/run
