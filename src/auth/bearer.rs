@@ -42,7 +42,7 @@ impl fmt::Display for Malformed {
 /// The token that a request carries.
 ///
 /// A token in the query alone is no token: OAuth 2.1 section 5.1 took that method away, and MCP forbids it (RS-02).
-/// Credentials of another scheme are none either (requirements section 5.1).
+/// Credentials of another scheme are none either.
 ///
 /// # Errors
 /// [`Denied::NoToken`] without credentials, [`Denied::Malformed`] where there are two, and [`Denied::BadToken`] where
@@ -127,7 +127,7 @@ mod tests {
         Incoming::parse(head.as_bytes(), [127, 0, 0, 1].into(), 0).unwrap().unwrap().0
     }
 
-    /// RS-02, RS-03; RFC 6750 sections 2, 2.1 and 3.1; requirements 5.1.
+    /// RS-02, RS-03; RFC 6750 sections 2, 2.1 and 3.1.
     #[test]
     fn the_token_comes_from_one_authorization_field() {
         let bad = || Err(Denied::BadToken(TokenFault::NotAToken));

@@ -102,7 +102,7 @@ impl<'t> Claims<'t> {
 
     /// RFC 8725 section 3.12: tokens of other kinds, signed by the same keys, must not pass for access tokens.
     fn require_access_token(&self) -> Result<(), TokenFault> {
-        // RFC 9449 section 7.2 and requirements section 5.8; RFC 8705 section 3 binds by the same claim.
+        // RFC 9449 section 7.2; RFC 8705 section 3 binds by the same claim.
         if self.object.get("cnf").is_some() {
             return Err(TokenFault::SenderConstrained);
         }

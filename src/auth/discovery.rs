@@ -242,7 +242,7 @@ mod tests {
         }
     }
 
-    /// RFC 8414 sections 3.1 and 5, OpenID Connect Discovery section 4.1; requirements 5.3.
+    /// RFC 8414 sections 3.1 and 5, OpenID Connect Discovery section 4.1.
     #[test]
     fn metadata_is_looked_for_in_three_places() {
         let known = "/.well-known/";
@@ -275,7 +275,7 @@ mod tests {
         }
     }
 
-    /// RFC 8414 section 3.3, requirements section 4.3.
+    /// RFC 8414 section 3.3.
     #[test]
     fn metadata_must_be_the_issuers_own() {
         let differs = |found, near| Err(MetadataFault::IssuerDiffers { found: Shown::of(found), near });

@@ -353,7 +353,7 @@ impl TokenFault {
         )
     }
 
-    /// Whether a newer key set of the issuer might tell otherwise (requirements section 5.7).
+    /// Whether a newer key set of the issuer might tell otherwise.
     #[must_use]
     pub fn may_be_cured_by_newer_keys(&self) -> bool {
         matches!(

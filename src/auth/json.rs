@@ -246,7 +246,7 @@ impl<'de> Visitor<'de> for Value<'_> {
 mod tests {
     use super::*;
 
-    /// RFC 7515 section 4, RFC 7519 section 4, RFC 8725 section 3.11; requirements 5.7.
+    /// RFC 7515 section 4, RFC 7519 section 4, RFC 8725 section 3.11.
     #[test]
     fn only_one_reading_is_possible() {
         let deep = format!("{}{}", r#"{"a":"#.repeat(16), "1".to_owned() + &"}".repeat(16));

@@ -137,7 +137,7 @@ impl KeySet {
     }
 
     /// The keys that may have signed a token: those of its `kid`, all of them where two share it, or without `kid` the
-    /// first few that fit (RFC 7515 section 4.1.4, requirements section 5.7). Never more than [`KEYS_TRIED_MAX`], so
+    /// first few that fit (RFC 7515 section 4.1.4). Never more than [`KEYS_TRIED_MAX`], so
     /// that no token costs more signature operations than that.
     ///
     /// # Errors
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(set.skipped()[0].why, Unusable::TooMany);
     }
 
-    /// RFC 7515 section 4.1.4; requirements 5.7: `kid` and `kty` and `use` and `key_ops` and `alg`; duplicate kids: each;
+    /// RFC 7515 section 4.1.4: `kid` and `kty` and `use` and `key_ops` and `alg`; duplicate kids: each;
     /// no kid: a few.
     #[test]
     fn keys_are_chosen_by_all_that_they_say() {

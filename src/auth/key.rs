@@ -347,7 +347,7 @@ mod tests {
     use crate::auth::jwks::KeySet;
     use crate::auth::tests::issuer::{TestKey, b64};
 
-    /// RFC 7517 sections 4 and 5, RFC 7518 sections 2, 3.3 and 6.3.1, RFC 8725 section 3.5; requirements 5.7. Beside each
+    /// RFC 7517 sections 4 and 5, RFC 7518 sections 2, 3.3 and 6.3.1, RFC 8725 section 3.5. Beside each
     /// key stands a good one, which is never spoilt.
     #[test]
     fn one_bad_key_is_set_aside_and_spoils_nothing() {

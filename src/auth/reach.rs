@@ -1,4 +1,4 @@
-//! Which hosts a URL that we did not get from the operator may lead to (requirements section 4.3).
+//! Which hosts a URL that we did not get from the operator may lead to.
 //!
 //! An issuer's metadata names its other endpoints. Where such a URL stays on the issuer's own host nothing is gained by
 //! it. Where it leads elsewhere it must be public: metadata that somebody got to write must not make this program ask

@@ -18,7 +18,7 @@ use super::jwks::KeySet;
 use crate::config::{Algorithm, Allowed, TokenTypePolicy};
 use crate::limits::{RSA_BITS_MAX, TOKEN_BYTES_MAX, TOKEN_HEADER_BYTES_MAX};
 
-/// What `typ` says, as far as such tokens are accepted at all (requirements section 5.6).
+/// What `typ` says, as far as such tokens are accepted at all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TokenType {
     /// `at+jwt` (RFC 9068 section 2.1).

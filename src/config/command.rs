@@ -59,7 +59,7 @@ impl Stdio {
     }
 }
 
-/// Who shares a process (requirements section 3.5).
+/// Who shares a process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Share {
     /// All callers: the protocol of the modern era is made for it.

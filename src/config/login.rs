@@ -117,7 +117,7 @@ pub struct Added {
 }
 
 /// What belongs to the client and to nobody else: with one of these in the file, every client would be the same one to
-/// the provider, and its users would consent for all of them (requirements 4.1).
+/// the provider, and its users would consent for all of them.
 const OF_THE_CLIENT: [&str; 12] = [
     "client_id",
     "client_secret",

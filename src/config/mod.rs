@@ -256,7 +256,7 @@ impl Default for Written {
     }
 }
 
-/// How `typ` in a token's header is judged (RFC 9068 section 4; requirements section 5.6).
+/// How `typ` in a token's header is judged (RFC 9068 section 4).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum TokenTypePolicy {
     /// `at+jwt` and `application/at+jwt` alone.

@@ -497,7 +497,7 @@ mod tests {
         );
     }
 
-    /// Design section 4: `"method":"tools/call","METHOD":"ping"` must not be authorized as either.
+    /// `"method":"tools/call","METHOD":"ping"` must not be authorized as either.
     #[test]
     fn a_name_that_differs_only_in_case_is_refused_where_it_decides() {
         for lookalike in [

@@ -3,7 +3,7 @@
 //! Its own registration endpoint asks for credentials that an MCP client does not have. So we register applications in
 //! the operator's name, through the application management API, with a token that the operator's own client gets by
 //! client credentials. Each MCP client becomes an application of its own, with its own id and its own consent, so
-//! nobody acts under somebody else's name (requirements 4.1). Whatever goes wrong there is one answer to the client,
+//! nobody acts under somebody else's name. Whatever goes wrong there is one answer to the client,
 //! 502, and one line in the log that never shows a secret.
 
 use std::fmt::Write as _;
@@ -362,7 +362,7 @@ fn random(bytes: usize) -> Result<String, LoginFault> {
 mod tests {
     use super::*;
 
-    /// ASR-09; requirements 4.8.
+    /// ASR-09.
     #[test]
     fn redirect_uris_are_https_loopback_or_an_apps_own() {
         for (uri, good) in [

@@ -140,7 +140,7 @@ fn has_no_metadata(fault: &IdpFault) -> bool {
 }
 
 /// Whether an endpoint that a remote issuer names is one that we may ask: encrypted, and not on this machine or in a
-/// network of its own (requirements 4.3) unless the issuer is there too.
+/// network of its own unless the issuer is there too.
 fn is_proper(endpoint: &str, issuer: &str) -> bool {
     discovery::check_url(endpoint).is_ok() && (is_inside(issuer) || !is_inside(endpoint))
 }

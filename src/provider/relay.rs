@@ -1,4 +1,4 @@
-//! The login relay: what of the identity provider is served under our own origin (requirements 2.3).
+//! The login relay: what of the identity provider is served under our own origin.
 //!
 //! ```text
 //! worker ─ begin() ─▶ known already? ──────────────────────────────▶ 302, document

@@ -1,4 +1,4 @@
-//! One legacy session: a client, a child of its own, and who waits for what (requirements section 3.2).
+//! One legacy session: a client, a child of its own, and who waits for what.
 //!
 //! ```text
 //!           POST initialize

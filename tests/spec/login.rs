@@ -1,4 +1,4 @@
-//! The login relay in front of a provider that speaks OAuth by itself (requirements 2.3, 4.1, 4.3, 5.4 and 5.5).
+//! The login relay in front of a provider that speaks OAuth by itself (4.1, 4.3, 5.4 and 5.5).
 
 use std::thread;
 use std::time::Duration;

@@ -45,7 +45,7 @@ fn what_is_authorized_is_what_is_forwarded() {
     }
 }
 
-/// Section 4.12: bodies that two parsers could read differently reach nobody.
+/// Bodies that two parsers could read differently reach nobody.
 #[test]
 fn ambiguous_messages_are_refused() {
     let world = World::start();

@@ -184,7 +184,7 @@ fn keys_rotate_without_a_restart() {
     assert_eq!(world.call_tool("echo", Some(&older)).status, 401, "the old key is gone");
 }
 
-/// A new key under an old `kid` (requirements section 5.7), as of an issuer that keeps its keys in memory and is started
+/// A new key under an old `kid`, as of an issuer that keeps its keys in memory and is started
 /// anew: found at once and each time, though a forgery had the issuer asked in vain just before.
 #[test]
 fn a_new_key_under_an_old_name_is_found_each_time() {

@@ -194,7 +194,7 @@ fn new_keys_are_found_and_old_ones_outlive_an_outage() {
     assert_eq!((bench.try_token(&old), bench.try_token(&new)), (401, 200));
 }
 
-/// D9, requirements 5.7: a new key under the same `kid`, which a look at `kid`s alone never finds. The issuer may change
+/// D9: a new key under the same `kid`, which a look at `kid`s alone never finds. The issuer may change
 /// it as often as it likes, and a forgery in between keeps nobody out.
 #[test]
 fn a_new_key_under_an_old_name_is_found() {
@@ -329,7 +329,7 @@ fn every_bad_answer_is_survived_and_explained() {
     assert!(bench.log.text().contains("use https"), "{}", bench.log.text());
 }
 
-/// RFC 8414 section 3, OpenID Connect Discovery section 4; the order of requirements 5.3.
+/// RFC 8414 section 3, OpenID Connect Discovery section 4.
 #[test]
 fn keys_are_found_by_the_issuers_metadata() {
     for (path, fetches) in [

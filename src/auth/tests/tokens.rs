@@ -52,7 +52,7 @@ fn assert_verdict(auth: &Authenticator, what: &str, token: &str, expected: Resul
     assert_eq!(verdict(auth, token).map(|_| ()), expected, "{what}");
 }
 
-/// RFC 7515 sections 2 and 7.1, RFC 7516 section 7.1, RFC 8725 sections 3.1, 3.10 and 3.11; requirements 5.6 and 5.7.
+/// RFC 7515 sections 2 and 7.1, RFC 7516 section 7.1, RFC 8725 sections 3.1, 3.10 and 3.11.
 #[test]
 fn a_token_is_one_signed_text_and_nothing_else() {
     let (auth, _) = authenticator(|_| ());
@@ -214,7 +214,7 @@ fn swap_claims(token: &str) -> String {
     parts.join(".")
 }
 
-/// RFC 7515 section 4.1.4, RFC 8725 sections 3.1 and 3.8; requirements 5.7: keys of the issuer that is named, no others.
+/// RFC 7515 section 4.1.4, RFC 8725 sections 3.1 and 3.8: keys of the issuer that is named, no others.
 #[test]
 fn a_signature_counts_under_the_keys_of_the_issuer_it_names() {
     let (auth, _) = authenticator(|_| ());
@@ -274,7 +274,7 @@ fn a_signature_counts_under_the_keys_of_the_issuer_it_names() {
 }
 
 /// RFC 7519 section 4.1, RFC 9068 sections 2.2 and 4, RFC 8707 section 2, RFC 8725 sections 3.8, 3.9 and 3.12; RS-04,
-/// RS-12, RS-15, RS-18; requirements 5.5 to 5.8.
+/// RS-12, RS-15, RS-18 to 5.8.
 #[test]
 fn every_claim_is_held_to_its_rule() {
     let (auth, _) = authenticator(|_| ());
@@ -460,7 +460,7 @@ fn a_principal_says_what_the_token_says() {
     }
 }
 
-/// RFC 9068 section 4; requirements 5.6.
+/// RFC 9068 section 4.
 #[test]
 fn the_strict_policy_takes_access_tokens_alone() {
     let (auth, _) = authenticator(|config| config.token_type = TokenTypePolicy::Strict);
