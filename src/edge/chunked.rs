@@ -57,10 +57,11 @@ impl Default for Chunked {
 }
 
 impl Chunked {
-    /// Bytes of data that the chunk at hand still announces.
+    /// Bytes of data that the chunk at hand still announces; none before its size line is whole, so that a body is
+    /// judged the same wherever a read happened to end.
     #[must_use]
     pub fn announced(&self) -> u64 {
-        self.size
+        if self.state == State::Data { self.size } else { 0 }
     }
 
     /// Reads on, up to the end of the next piece of data, of the body, or of `input`.
