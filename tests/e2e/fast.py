@@ -7,6 +7,8 @@ import asyncio
 import json
 import sys
 import threading
+import time
+import urllib.error
 import urllib.parse
 import urllib.request
 import webbrowser
@@ -21,8 +23,18 @@ def browse(authorization: str) -> bool:
     redirect = urllib.parse.parse_qs(urllib.parse.urlsplit(authorization).query)["redirect_uri"][0]
 
     def follow() -> None:
-        with urllib.request.urlopen(walk(authorization, redirect), timeout=10) as answer:
-            answer.read()
+        back = walk(authorization, redirect)
+        # The client opens the browser first and its callback server then; a person would be slower than that.
+        until = time.monotonic() + 20
+        while True:
+            try:
+                with urllib.request.urlopen(back, timeout=10) as answer:
+                    answer.read()
+                return
+            except urllib.error.URLError as error:
+                if time.monotonic() > until or not isinstance(error.reason, ConnectionRefusedError):
+                    raise
+                time.sleep(0.1)
 
     threading.Thread(target=follow, daemon=True).start()
     return True
