@@ -15,7 +15,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::Setting;
 use super::downgrade::Downgrade;
-use super::outlet::{Caller, outlet};
+use super::outlet::{Caller, Nobody, outlet};
 use super::replay::EventId;
 use super::session::{Posted, Session, Transport, Way};
 use crate::auth::Principal;
@@ -287,31 +287,6 @@ impl Asker {
             None => refusal.reply(),
         })
     }
-}
-
-/// Stands where there is no caller any more.
-struct Nobody;
-
-impl Caller for Nobody {
-    fn begin(&mut self, reply: Reply) -> Reply {
-        reply
-    }
-
-    fn refuse(&mut self, refusal: &Refusal<'_>) -> Reply {
-        refusal.reply()
-    }
-
-    fn take_place(&mut self) -> Result<(), Reply> {
-        Ok(())
-    }
-
-    fn stream_ends(&self) -> Option<Instant> {
-        None
-    }
-
-    fn ended(&mut self, _why: &dyn std::fmt::Display) {}
-
-    fn left(&mut self) {}
 }
 
 fn begins_a_session(body: &[u8]) -> bool {

@@ -268,35 +268,35 @@ impl Drop for Tap {
     }
 }
 
+/// Stands where there is no caller any more.
+pub(crate) struct Nobody;
+
+impl Caller for Nobody {
+    fn begin(&mut self, reply: Reply) -> Reply {
+        reply
+    }
+
+    fn refuse(&mut self, refusal: &Refusal<'_>) -> Reply {
+        refusal.reply()
+    }
+
+    fn take_place(&mut self) -> Result<(), Reply> {
+        Ok(())
+    }
+
+    fn stream_ends(&self) -> Option<Instant> {
+        None
+    }
+
+    fn ended(&mut self, _why: &dyn std::fmt::Display) {}
+
+    fn left(&mut self) {}
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
-
-    /// A caller that changes nothing.
-    pub(crate) struct Anyone;
-
-    impl Caller for Anyone {
-        fn begin(&mut self, reply: Reply) -> Reply {
-            reply
-        }
-
-        fn refuse(&mut self, refusal: &Refusal<'_>) -> Reply {
-            refusal.reply()
-        }
-
-        fn take_place(&mut self) -> Result<(), Reply> {
-            Ok(())
-        }
-
-        fn stream_ends(&self) -> Option<Instant> {
-            None
-        }
-
-        fn ended(&mut self, _why: &dyn std::fmt::Display) {}
-
-        fn left(&mut self) {}
-    }
 
     /// Everything that a tap gives now: the status, the bytes, and whether it is over.
     pub(crate) fn drain(tap: &mut Tap) -> (u16, String, bool) {
@@ -323,7 +323,7 @@ pub(super) mod tests {
 
     #[test]
     fn nothing_goes_out_before_the_form_is_decided() {
-        let (outlet, mut tap) = outlet(Box::new(Anyone), false, || panic!("it was not left"));
+        let (outlet, mut tap) = outlet(Box::new(Nobody), false, || panic!("it was not left"));
         assert_eq!(drain(&mut tap), (0, String::new(), false));
         assert_eq!(outlet.send(b"too early".to_vec()), Err(Gone));
         outlet.answer(Reply::json(404, "{}"));
@@ -334,7 +334,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_stream_is_whole_and_in_order() {
-        let (outlet, mut tap) = outlet(Box::new(Anyone), false, || panic!("it was not left"));
+        let (outlet, mut tap) = outlet(Box::new(Nobody), false, || panic!("it was not left"));
         outlet.begin(event_stream());
         let large = "x".repeat(RELAY_CHUNK_BYTES);
         for piece in ["a", "b", &large, "c"] {
@@ -351,13 +351,13 @@ pub(super) mod tests {
     fn a_client_that_leaves_or_takes_nothing_is_told_of() {
         let left = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&left);
-        let (leaver, tap) = outlet(Box::new(Anyone), false, move || {
+        let (leaver, tap) = outlet(Box::new(Nobody), false, move || {
             count.fetch_add(1, Ordering::SeqCst);
         });
         drop(tap);
         assert_eq!((left.load(Ordering::SeqCst), leaver.is_gone()), (1, true));
 
-        let (slow, mut tap) = outlet(Box::new(Anyone), false, || {});
+        let (slow, mut tap) = outlet(Box::new(Nobody), false, || {});
         slow.begin(event_stream());
         assert_eq!(slow.send(vec![b'x'; 4 * STDIO_OUTPUT_BYTES_MAX]), Ok(()), "one of any size");
         assert_eq!(slow.send(b"y".to_vec()), Err(Gone));
