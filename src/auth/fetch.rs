@@ -305,22 +305,36 @@ impl Fetcher {
             Reach::Named => &self.named,
             Reach::Public => &self.public,
         };
-        let mut agents = agents.iter().peekable();
-        let mut last = FetchFault::Broken;
-        while let Some(agent) = agents.next() {
-            match request(agent, &place.url) {
-                Ok(answer) => return Ok(answer),
-                Err(err) => {
-                    let other_roots_may_do = is_about_the_certificate(&err) && agents.peek().is_some();
-                    last = FetchFault::Unreachable(Shown::of(&place.url), err.to_string());
-                    if !other_roots_may_do {
-                        break;
-                    }
+        by_roots(agents, |agent| request(agent, &place.url)).map_err(|err| match err {
+            Some(err) => FetchFault::Unreachable(Shown::of(&place.url), err.to_string()),
+            None => FetchFault::Broken,
+        })
+    }
+}
+
+/// Makes one request with the first of `agents`, and with the next one where the certificate does not fit the roots. A
+/// handshake that failed has sent nothing, so asking again is no repetition.
+///
+/// # Errors
+/// That of the last agent that was tried; `None` where there is none.
+pub(crate) fn by_roots(
+    agents: &[Agent],
+    request: impl Fn(&Agent) -> Result<Response<Body>, ureq::Error>,
+) -> Result<Response<Body>, Option<ureq::Error>> {
+    let mut last = None;
+    for agent in agents {
+        match request(agent) {
+            Ok(answer) => return Ok(answer),
+            Err(err) => {
+                let other_roots_may_do = is_about_the_certificate(&err);
+                last = Some(err);
+                if !other_roots_may_do {
+                    break;
                 }
             }
         }
-        Err(last)
     }
+    Err(last)
 }
 
 fn config(roots: RootCerts, time: Duration, idle: usize) -> Config {

@@ -14,6 +14,7 @@ use ureq::{Agent, Body};
 
 use crate::auth::discovery::{self, UrlFault};
 use crate::auth::fault::Shown;
+use crate::auth::fetch::by_roots;
 use crate::auth::roots::{RootsFault, extra_roots};
 use crate::header;
 use crate::limits::{LOGIN_ANSWER_BYTES_MAX, LOGIN_FETCH_TIME_MAX};
@@ -182,22 +183,11 @@ impl Idp {
     pub fn ask(&self, ask: &Ask<'_>) -> Result<Told, IdpFault> {
         let shown = || Shown::of(without_query(ask.url));
         discovery::check_url(ask.url).map_err(|why| IdpFault::Url(shown(), why))?;
-        let mut agents = self.agents.iter().peekable();
-        let mut last = IdpFault::Unreachable(shown(), "nothing was sent".to_owned());
-        while let Some(agent) = agents.next() {
-            match send(agent, ask) {
-                Ok(answer) => return read(answer, &shown),
-                Err(err) => {
-                    // A handshake that failed has sent nothing, so asking again with the other roots is no repetition.
-                    let other_roots_may_do = is_about_the_certificate(&err) && agents.peek().is_some();
-                    last = IdpFault::Unreachable(shown(), err.to_string());
-                    if !other_roots_may_do {
-                        break;
-                    }
-                }
-            }
-        }
-        Err(last)
+        let answer = by_roots(&self.agents, |agent| send(agent, ask)).map_err(|err| {
+            let why = err.map_or_else(|| "nothing was sent".to_owned(), |err| err.to_string());
+            IdpFault::Unreachable(shown(), why)
+        })?;
+        read(answer, &shown)
     }
 }
 
@@ -257,13 +247,4 @@ fn agent(roots: RootCerts) -> Agent {
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .build()
         .into()
-}
-
-fn is_about_the_certificate(err: &ureq::Error) -> bool {
-    let tls = match err {
-        ureq::Error::Rustls(tls) => Some(tls),
-        ureq::Error::Io(io) => io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
-        _ => None,
-    };
-    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
 }
