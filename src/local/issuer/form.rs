@@ -3,9 +3,8 @@
 //! OAuth says that a parameter must not be sent twice (RFC 6749 section 3.1); RFC 8707 makes `resource` the exception.
 //! So a form is a list here, and reading one value of a name that stands there twice is an error.
 
-use std::fmt::Write as _;
-
 use crate::limits::LOCAL_PARAMETERS_MAX;
+use crate::provider::form::encode;
 
 /// Decoded pairs, in the order in which they were sent.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -93,13 +92,7 @@ pub(super) fn with_query(url: &str, parameters: &[(&str, &str)]) -> String {
         separator = '&';
         out.push_str(name);
         out.push('=');
-        for b in value.bytes() {
-            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
-                out.push(char::from(b));
-            } else {
-                let _ = write!(out, "%{b:02X}");
-            }
-        }
+        out.push_str(&encode(value));
     }
     out
 }
