@@ -274,6 +274,8 @@ pub const STDIO_TOOLS_MAX: usize = 4096;
 pub const STDIO_TOOL_HEADERS_MAX: usize = 32;
 /// stdio: default for the longest line that an MCP server may write, in bytes: as large as a message to it may be.
 pub const STDIO_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// stdio: bytes that are kept of each end of a line that is longer: room for an id and what surrounds it.
+pub const STDIO_CUT_BYTES: usize = 1024;
 /// stdio: bytes that may wait for a server that does not read. One message of any size may wait alone.
 pub const STDIO_INPUT_BYTES_MAX: usize = 1024 * 1024;
 /// stdio: a server that has read nothing of what waits for it for so long is ended.

@@ -14,7 +14,7 @@
 //! | `launch.rs` | command, environment and folder; the bond that ends a child with us |
 //! | `process.rs` | children: starting, reading, writing, ending; threads `spawner` and `children` |
 //! | `input.rs` | lines to a child, written at once or waiting within a bound |
-//! | `framing.rs`, `said.rs` | bytes to bounded lines; what goes to the log |
+//! | `framing.rs`, `cut.rs`, `said.rs` | bytes to bounded lines; whom a line too long answers; what goes to the log |
 //! | `line.rs`, `id.rs` | one message and where its members stand; ids as keys |
 //! | `remap.rs`, `splice.rs` | many askers at one child: ids of ours for theirs |
 //! | `params.rs` | `Mcp-Param-*` against the tools' schemas |
@@ -33,6 +33,7 @@
 //! each child on `children`, `tick(now)` on `stdio-timer`, and `stop()`. Each starts its own children from one
 //! [`launch::Launch`] by [`process::Children::spawn`]; a child never changes its era.
 
+pub mod cut;
 pub mod framing;
 pub mod id;
 mod downgrade;

@@ -130,6 +130,11 @@ impl Old {
         self.ledger.is_empty() && self.waiting.is_empty() && self.alone.is_none()
     }
 
+    /// The request that the child works on, where it is one and no more.
+    pub(super) fn only(&self) -> Option<u64> {
+        self.ledger.only()
+    }
+
     pub(super) fn is_idle(&self, now: Instant, most: Duration) -> bool {
         self.is_quiet() && now >= self.used + most
     }

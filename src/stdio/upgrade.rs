@@ -23,6 +23,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::Value;
 
 use super::Setting;
+use super::cut::too_large;
 use super::ladder;
 use super::line::Line;
 use super::modern::{Call, Failure, Who, has_room};
@@ -52,6 +53,14 @@ struct State {
     calls: HashMap<u64, Who>,
     /// What a `requestState` names.
     parked: HashMap<Box<str>, Place>,
+}
+
+impl State {
+    /// The request that a child works on, where it is one and no more.
+    fn only(&self, run: u64) -> Option<u64> {
+        let user = self.users.get(self.runs.get(&run)?)?;
+        user.children.iter().find(|child| child.run == run)?.only()
+    }
 }
 
 /// Where a parked call is.
@@ -109,6 +118,14 @@ struct Run {
 impl Sink for Run {
     fn line(&self, line: &[u8]) -> bool {
         self.upgrade.upgrade().is_none_or(|upgrade| upgrade.line(self.number, line))
+    }
+
+    fn too_long(&self) {
+        let Some(upgrade) = self.upgrade.upgrade() else { return };
+        let only = upgrade.lock().only(self.number);
+        if let Some(number) = only {
+            upgrade.line(self.number, too_large(&number.to_string()).as_bytes());
+        }
     }
 
     fn ended(&self, end: &End) {

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::Setting;
+use super::cut::too_large;
 use super::ladder;
 use super::line::Line;
 use super::modern::{Call, Failure, Who, has_room, who};
@@ -155,6 +156,14 @@ struct Run {
 impl Sink for Run {
     fn line(&self, line: &[u8]) -> bool {
         self.warm.upgrade().is_none_or(|warm| warm.line(self.number, line))
+    }
+
+    fn too_long(&self) {
+        let Some(warm) = self.warm.upgrade() else { return };
+        let only = warm.lock().ledger.only();
+        if let Some(number) = only {
+            warm.line(self.number, too_large(&number.to_string()).as_bytes());
+        }
     }
 
     fn ended(&self, end: &End) {

@@ -1,6 +1,7 @@
 //! MCP servers that are programs, and clients of the modern era; the program is the scripted child.
 
 mod downgraded;
+mod large;
 mod shared;
 mod translated;
 
