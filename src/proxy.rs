@@ -420,6 +420,12 @@ impl Handler for Front {
         line.write(reply.status);
         reply
     }
+
+    fn stopping(&self) {
+        if let Behind::Stdio(bridge) = &*self.behind {
+            bridge.close();
+        }
+    }
 }
 
 impl Front {

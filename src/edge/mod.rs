@@ -71,6 +71,9 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers what could not be read: `head` is there when the fault is in the body.
     fn refuse(&self, head: Option<&Incoming>, fault: Fault) -> Reply;
+
+    /// The server stops and takes no new connections: the last moment to end in good order what has no end of its own.
+    fn stopping(&self) {}
 }
 
 /// What becomes of a request.
@@ -306,6 +309,7 @@ impl<H: Handler> Server<H> {
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
+        self.shared.handler.stopping();
         for pump in &self.shared.pumps {
             pump.drain();
         }

@@ -30,8 +30,8 @@
 //! Nobody waits for anybody: a worker writes a line and goes, the thread `children` leads what comes back and goes on.
 //!
 //! Both eras have the same four entries: `serve(relay, request, caller) -> Answer` on a worker, the [`process::Sink`] of
-//! each child on `children`, `tick(now)` on `stdio-timer`, and `stop()`. Each starts its own children from one
-//! [`launch::Launch`] by [`process::Children::spawn`]; a child never changes its era.
+//! each child on `children`, `tick(now)` on `stdio-timer`, and an end: `Legacy::stop()`, `Modern::close()`. Each starts
+//! its own children from one [`launch::Launch`] by [`process::Children::spawn`]; a child never changes its era.
 
 pub mod cut;
 pub mod framing;
@@ -185,10 +185,14 @@ impl Bridge {
         self.legacy.count()
     }
 
+    /// Ends all subscriptions with their result, while there are still clients to read it.
+    pub(crate) fn close(&self) {
+        self.modern.close();
+    }
+
     /// Ends every session and every process, and joins all threads.
     pub fn stop(&self) {
         self.legacy.stop();
-        self.modern.stop();
         self.timer.stop();
         self.setting.children.stop();
     }

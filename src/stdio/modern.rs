@@ -10,7 +10,7 @@
 //! where it must.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -108,6 +108,7 @@ pub(super) struct Modern {
     share: Share,
     warm: Mutex<HashMap<Option<Who>, Arc<Warm>>>,
     keys: AtomicU64,
+    closing: AtomicBool,
 }
 
 impl Modern {
@@ -120,6 +121,7 @@ impl Modern {
             share: setting.stdio.share,
             warm: Mutex::default(),
             keys: AtomicU64::new(1),
+            closing: AtomicBool::new(false),
         }
     }
 
@@ -145,6 +147,9 @@ impl Modern {
             Answer::Reply(caller.refuse(&Refusal::Busy { id: Some(id.into()) }))
         };
         let listens = line.method == ladder::LISTEN;
+        if listens && self.closing.load(Ordering::Relaxed) {
+            return busy(caller);
+        }
         if listens && let Err(refusal) = caller.take_place() {
             return Answer::Reply(refusal);
         }
@@ -214,8 +219,9 @@ impl Modern {
         busy
     }
 
-    /// Ends all subscriptions in good order.
-    pub(super) fn stop(&self) {
+    /// Ends all subscriptions in good order, and takes no more of them.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
         self.all().iter().for_each(|warm| warm.close());
         self.home.legacy.close();
     }

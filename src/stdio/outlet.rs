@@ -242,7 +242,7 @@ impl Producer for Tap {
     }
 
     fn is_endless(&self) -> bool {
-        self.endless
+        self.endless && !self.shared.lock().ended
     }
 
     fn attached(&mut self, waker: Waker) {
