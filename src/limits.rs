@@ -245,8 +245,8 @@ pub const STDIO_QUEUED_MAX: usize = 256;
 pub const STDIO_QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a request waits for a child that is to be started again; where it would take longer, 502 at once.
 pub const STDIO_WAIT_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long a child may take to answer `server/discover` before it is taken for one without the modern era. Programs
-/// that a package runner fetches first take this long.
+/// How long a child may take to answer `server/discover` before sessions are tried at other children. Programs that a
+/// package runner fetches first take longer, so an answer that comes later counts as well.
 pub const STDIO_PROBE_TIME_MAX: Duration = Duration::from_secs(15);
 /// The pause after the second death of a child; it doubles up to [`STDIO_BACKOFF_TIME_MAX`]. There is none after the
 /// first.

@@ -22,6 +22,7 @@
 //! | `legacy.rs`, `session.rs` | sessions: finding, capping, ending them; one client and its child |
 //! | `streams.rs`, `replay.rs` | on which stream of a session a message goes out; its last events |
 //! | `modern.rs`, `warm.rs`, `ladder.rs` | requests that stand for themselves; the child they share; what they must be |
+//! | `era.rs` | what the server speaks, as far as anybody knows |
 //! | `upgrade.rs`, `old.rs`, `translate.rs` | modern clients at a server that knows sessions only |
 //! | `downgrade.rs` | sessions at a server that knows none |
 //!
@@ -37,6 +38,7 @@ pub mod cut;
 pub mod framing;
 pub mod id;
 mod downgrade;
+mod era;
 mod input;
 mod ladder;
 pub mod launch;

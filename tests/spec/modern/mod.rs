@@ -2,6 +2,7 @@
 
 mod downgraded;
 mod large;
+mod probing;
 mod shared;
 mod translated;
 
