@@ -38,7 +38,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit};
 
 use crate::client::{Proxies, household};
-use crate::limits::{KEEPALIVE_COUNT, KEEPALIVE_INTERVAL, KEEPALIVE_TIME, STACK_BYTES};
+use crate::limits::{
+    KEEPALIVE_COUNT, KEEPALIVE_INTERVAL, KEEPALIVE_TIME, STACK_BYTES, WORKERS_MAX, WORKERS_MIN,
+};
 use crate::log::Log;
 use crate::reply::Reply;
 pub use conn::Head;
@@ -126,7 +128,7 @@ impl Settings {
             connections: connections.max(8),
             connections_per_address: limits.connections_per_address,
             trusted: Proxies::default(),
-            workers: limits.workers.unwrap_or_else(|| (processors * 4).clamp(4, 32)),
+            workers: limits.workers.unwrap_or_else(|| (processors * 4).clamp(WORKERS_MIN, WORKERS_MAX)),
             at_work: processors,
             pumps: if processors > 4 { 2 } else { 1 },
             head_time: limits.head_time,

@@ -141,7 +141,7 @@ fn the_example_holds_every_key_and_loads() {
 
     let all = uncommented();
     for line in
-        ["leeway_seconds: 60", "limits:", "  workers: 8", "issuers:", "  - issuer: https://other", "default:"]
+        ["leeway_seconds: 60", "limits:", "  workers: 16", "issuers:", "  - issuer: https://other", "default:"]
     {
         assert!(all.lines().any(|found| found.starts_with(line)), "{line} was not uncommented:\n{all}");
     }
