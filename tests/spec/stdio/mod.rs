@@ -3,6 +3,7 @@
 mod sessions;
 mod routing;
 mod misdeeds;
+mod places;
 mod ending;
 mod expiry;
 mod http_sse;
