@@ -204,7 +204,9 @@ impl Old {
                 return call.outlet.answer(ladder::mismatch(line, &fault));
             }
         }
-        if let Some(level) = line.log_level.and_then(|piece| piece.text())
+        // Log messages go to the one call that the session works on alone; others leave the level as that one set it.
+        if Self::is_exclusive(&line.method)
+            && let Some(level) = line.log_level.and_then(|piece| piece.text())
             && self.level.as_deref() != Some(&*level)
             && self.capabilities().get("logging").is_some()
         {

@@ -2,6 +2,7 @@
 
 mod downgraded;
 mod large;
+mod levels;
 mod probing;
 mod shared;
 mod translated;
