@@ -43,8 +43,8 @@ pub struct Gate {
     auth: Authenticator,
     proxies: Proxies,
     failures: Failures,
-    /// What a client that has no token is told to ask for (RS-07, PRM-07).
-    minimal: ScopeSet,
+    /// What a client that has no token is told to ask for where its request needs nothing in particular (PRM-07).
+    published: ScopeSet,
     /// The methods that have a rule for one of their items, which must then be readable.
     item_methods: HashSet<String>,
 }
@@ -103,7 +103,7 @@ impl Gate {
             auth,
             proxies: Proxies::new(config.trusted_proxies.clone()),
             failures: Failures::new(config.limits.auth_failures_per_minute),
-            minimal: config.resource.scopes_supported.clone(),
+            published: config.resource.scopes_supported.clone(),
             item_methods: item_methods.collect(),
         }
     }
@@ -177,7 +177,7 @@ impl Gate {
                 if is_forged(&denied) {
                     self.failures.count(client, now);
                 }
-                self.denied(denied, endpoint)
+                self.denied(denied, endpoint, head)
             }
             AuthError::KeysUnavailable | AuthError::IntrospectionUnavailable => Refusal::KeysUnavailable,
         })?;
@@ -263,11 +263,16 @@ impl Gate {
     ) -> Result<Permit, Refusal<'_>> {
         self.auth
             .permit_for(request, &admitted.principal, calls)
-            .map_err(|denied| self.denied(denied, admitted.endpoint))
+            .map_err(|denied| self.denied(denied, admitted.endpoint, request))
     }
 
-    fn denied(&self, denied: Denied, endpoint: Endpoint) -> Refusal<'_> {
-        Refusal::Denied { denied, metadata: self.metadata.url_for(endpoint), scopes: &self.minimal }
+    fn denied(&self, denied: Denied, endpoint: Endpoint, head: &Incoming) -> Refusal<'_> {
+        let mut scopes = self.auth.needed_for(foreseen(head, endpoint));
+        if scopes.is_empty() {
+            // What its client would find in the metadata, too.
+            scopes = self.published.clone();
+        }
+        Refusal::Denied { denied, metadata: self.metadata.url_for(endpoint), scopes }
     }
 
     /// Adds to any answer what its request's page may do with it. For answers that are made outside of
@@ -288,6 +293,25 @@ impl Gate {
             return self.cors.check_host(head).map(|()| Grant::Anyone);
         }
         self.cors.admit(head)
+    }
+}
+
+/// What a request is about, as far as its head tells: nobody's body is read before there is a token (RS-14), and the scopes
+/// in a challenge are for this request and not for everything (RS-07). Clients of 2026-07-28 say it in headers. What
+/// others send outside of a session is how they begin one; within a session they have a token, whose scopes they keep.
+fn foreseen(head: &Incoming, endpoint: Endpoint) -> CallSubject<'_> {
+    let begins = match endpoint {
+        Endpoint::StreamableHttp => {
+            head.method() == Method::Post && head.header(header::MCP_SESSION_ID).is_none()
+        }
+        Endpoint::Sse => true,
+        Endpoint::Messages => false,
+    };
+    let begun = if begins { "initialize" } else { "" };
+    CallSubject {
+        method: head.header_str(header::MCP_METHOD).unwrap_or(begun),
+        item: head.header_str(header::MCP_NAME),
+        path: head.path(),
     }
 }
 

@@ -113,7 +113,7 @@ pub enum Refusal<'a> {
         /// Where it finds out who issues them.
         metadata: &'a str,
         /// What it should ask for, where `denied` does not say.
-        scopes: &'a ScopeSet,
+        scopes: ScopeSet,
     },
     /// 404: a session that is not this caller's, or that nobody knows; the client must begin anew (D6, SH-13).
     UnknownSession {
@@ -399,7 +399,7 @@ impl Refusal<'_> {
         let seconds = |seconds: String| HeaderValue::cleaned(seconds);
         match self {
             Self::Denied { denied, metadata, scopes } => {
-                let scopes = if let Denied::TooNarrow { needed } = denied { needed } else { *scopes };
+                let scopes = if let Denied::TooNarrow { needed } = denied { needed } else { scopes };
                 reply.header(header::WWW_AUTHENTICATE, challenge::value(denied, metadata, scopes))
             }
             Self::MethodNotAllowed(place) => reply.header(header::ALLOW, HeaderValue::fixed(place.allow())),
@@ -538,7 +538,7 @@ mod tests {
         for (denied, status, scopes) in
             [(Denied::NoToken, 401, "scope=\"basic\""), (Denied::TooNarrow { needed }, 403, "scope=\"a b\"")]
         {
-            let reply = Refusal::Denied { denied, metadata, scopes: &minimal }.reply();
+            let reply = Refusal::Denied { denied, metadata, scopes: minimal.clone() }.reply();
             let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
             let challenge = reply.headers.iter().find(|(name, _)| *name == header::WWW_AUTHENTICATE).unwrap();
             assert_eq!(reply.status, status);

@@ -306,6 +306,12 @@ impl Authenticator {
         self.permit(principal, calls)
     }
 
+    /// The scopes that a call needs.
+    #[must_use]
+    pub fn needed_for(&self, call: CallSubject<'_>) -> ScopeSet {
+        self.scopes.needed_for(&mut std::iter::once(call))
+    }
+
     /// Whether audience and scopes are waived (decision D4): the operator asked for the original's behaviour, and the
     /// request says exactly that revision. Signature, issuer, time and required claims are never waived.
     fn is_lenient(&self, request: &Incoming) -> bool {

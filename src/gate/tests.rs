@@ -84,7 +84,10 @@ const NOW: Timestamp = Timestamp(1_800_000_000);
 const SILENT: &str = "https://silent.example/";
 
 fn gate() -> Gate {
-    let mut config = config();
+    gate_of(config())
+}
+
+fn gate_of(mut config: Config) -> Gate {
     let silent = config::Issuer { issuer: SILENT.into(), ..config.issuers[0].clone() };
     let issuer = config.issuers[0].issuer.clone();
     config.issuers.push(silent);
@@ -108,12 +111,22 @@ fn bearer(scopes: &str) -> String {
 }
 
 fn send(method: &str, path: &str, headers: &str, body: &str) -> (Result<Relay, Reply>, Audit) {
+    send_to(&gate(), method, path, headers, body)
+}
+
+fn send_to(
+    gate: &Gate,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> (Result<Relay, Reply>, Audit) {
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let host = if headers.contains("Host:") { "" } else { "Host: h.example\r\n" };
     let request = request(&format!("{method} {path} HTTP/1.1\r\n{host}{headers}{length}\r\n{body}"));
-    let (gate, now, mut audit) = (gate(), NOW, Audit::default());
+    let mut audit = Audit::default();
     let relay = gate
-        .admit(&request, now, &mut audit)
+        .admit(&request, NOW, &mut audit)
         .and_then(|admitted| gate.decide(&admitted, &request, &mut audit));
     (relay, audit)
 }
@@ -160,6 +173,38 @@ fn nothing_passes_without_a_token_that_holds() {
     assert!(challenge.contains("https://h.example/.well-known/oauth-protected-resource/mcp"), "{challenge}");
     assert!(challenge.contains("scope=\"basic\"") && !challenge.contains("error"), "{challenge}");
     assert_eq!((audit.decision, audit.rpc_method, audit.subject), (Decision::Refused, None, None));
+}
+
+/// RS-07, RS-14: a challenge without a token is for this request, as far as its head tells, and not the whole catalogue.
+#[test]
+fn a_first_challenge_names_what_the_request_needs() {
+    let modern = |method: &str, name: &str| format!("Mcp-Method: {method}\r\nMcp-Name: {name}\r\n");
+    for (method, path, headers, scope) in [
+        ("POST", "/mcp", modern("tools/call", "write"), "write"),
+        ("POST", "/mcp", modern("tools/call", "read"), "basic"),
+        ("POST", "/mcp", modern("tools/list", "x"), "list"),
+        ("POST", "/mcp", String::new(), "start"),
+        ("POST", "/mcp", "Mcp-Session-Id: s\r\n".to_owned(), "basic"),
+        ("GET", "/mcp", String::new(), "basic"),
+        ("GET", "/sse", String::new(), "start stream"),
+        ("POST", "/messages/?s=1", String::new(), "basic"),
+    ] {
+        let mut config = config();
+        let start =
+            ScopeRule { subject: RuleSubject::Method("initialize".into()), needed: ScopeSet::parse("start") };
+        config.scopes.rules.push(start);
+        let gate = gate_of(config);
+        // What the body says is not read.
+        let body = if method == "POST" { r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"# } else { "" };
+        for headers in [headers.clone(), format!("{headers}Authorization: Bearer junk\r\n")] {
+            let reply = send_to(&gate, method, path, &headers, body).0.unwrap_err();
+            let challenge = value(&reply, header::WWW_AUTHENTICATE).unwrap();
+            assert!(
+                challenge.contains(&format!("scope=\"{scope}\"")),
+                "{method} {path} {headers}: {challenge}"
+            );
+        }
+    }
 }
 
 /// T-02, T-04: host and origin come before the token and before the path, and grant nothing.

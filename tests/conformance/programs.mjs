@@ -30,6 +30,9 @@ export const beside = (name) => fileURLToPath(new URL(name, import.meta.url));
 /** The audience of every token, and the name by which the proxy is known to whoever issues them. */
 export const AUDIENCE = 'urn:open-mcp-auth-proxy:conformance';
 
+/** Where the proxy serves what. */
+export const PATHS = { sse: '/sse', messages: '/messages/', streamable_http: '/mcp' };
+
 export async function freePort() {
   const listener = createServer().listen(0, '127.0.0.1');
   await once(listener, 'listening');
@@ -90,24 +93,30 @@ export async function startFixture(...flags) {
   return fixture;
 }
 
-/** The proxy in front of `server`, an origin, or of the program that `command` starts, trusting `issuer` for tokens of `audience`: all checks on, nothing waived. */
+/** The proxy with this configuration, listening on `port` of loopback. */
+export async function startConfigured({ binary, folder, port, config }) {
+  const file = join(folder, `proxy-${port}.yaml`);
+  writeFileSync(file, JSON.stringify({ ...config, listen_port: port })); // JSON is YAML, too
+  return Program.start('proxy', [binary, '--config', file], / listening /);
+}
+
+/** The proxy in front of `server`, an origin, or of the program that `command` starts, trusting `issuer` for tokens of
+ * `audience`: all checks on, nothing waived. */
 export async function startProxy({ binary, folder, server, command, issuer, audience }) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}/mcp`;
-  const file = join(folder, `proxy-${port}.yaml`);
-  const lines = [
-    `proxy_base_url: http://127.0.0.1:${port}`,
-    `listen_port: ${port}`,
-    ...(command ? ['transport_mode: stdio', 'stdio:', `  user_command: ${JSON.stringify(command.join(' '))}`] : [`base_url: ${server}`]),
-    'timeout_seconds: 30',
-    'paths: { sse: /sse, messages: /messages/, streamable_http: /mcp }',
-    'protected_resource_metadata:',
-    `  resource_identifier: ${url}`,
-    `  audience: ${audience ?? url}`,
-    `  authorization_servers: ["${issuer}"]`,
-  ];
-  writeFileSync(file, `${lines.join('\n')}\n`);
-  const proxy = await Program.start('proxy', [binary, '--config', file], / listening /);
+  const config = {
+    proxy_base_url: `http://127.0.0.1:${port}`,
+    ...(command ? { transport_mode: 'stdio', stdio: { user_command: command.join(' ') } } : { base_url: server }),
+    timeout_seconds: 30,
+    paths: PATHS,
+    protected_resource_metadata: {
+      resource_identifier: url,
+      audience: audience ?? url,
+      authorization_servers: [issuer],
+    },
+  };
+  const proxy = await startConfigured({ binary, folder, port, config });
   proxy.url = url;
   return proxy;
 }

@@ -46,6 +46,12 @@ class Verdicts {
     return lines(this) === lines(other);
   }
 
+  /** Whether the same was found, however often: a proxy that refuses by itself spares its server some requests. */
+  alike(other) {
+    const lines = ({ checks }) => [...new Set(checks.map(({ id, status }) => `${id} ${status}`))].sort().join('\n');
+    return lines(this) === lines(other);
+  }
+
   /** Why it is not green. */
   get reasons() {
     const wrong = this.checks.filter(({ status }) => status === 'FAILURE' || status === 'WARNING');
@@ -68,10 +74,18 @@ export async function verdicts(folder, args, env) {
   return found;
 }
 
-/** The server scenarios that a requirement set scores, as the suite lists them. */
-export async function scored(revision) {
+/** The scenarios that a requirement set scores, as the suite lists them. */
+export async function scored(revision, role = 'Server') {
   const { output } = await runSuite(['list', '--requirements', revision]);
-  const section = /Server scenarios[^\n]*\n((?: +- [^\n]+\n)+)/.exec(output);
-  if (section === null) throw new Error(`the suite lists no server scenarios for ${revision}:\n${output}`);
-  return section[1].match(/[\w-]+$/gm);
+  const section = new RegExp(`${role} scenarios[^\\n]*\\n((?: +- [^\\n]+\\n)+)`).exec(output);
+  if (section === null) throw new Error(`the suite lists no ${role} scenarios for ${revision}:\n${output}`);
+  return section[1].match(/[\w/-]+$/gm);
+}
+
+/** All scenarios of a role that the suite has. */
+export async function scenarios(role) {
+  const { output } = await runSuite(['list', `--${role}`]);
+  const names = [...output.matchAll(/^ +- ([\w/-]+)/gm)].map(([, name]) => name);
+  if (names.length === 0) throw new Error(`the suite lists no ${role} scenarios:\n${output}`);
+  return names;
 }
