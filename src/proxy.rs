@@ -199,7 +199,7 @@ impl Proxy {
         let keys = Arc::new(keys.map_err(StartError::Keys)?);
         let introspecting = config.issuers.iter().any(|one| one.introspection.is_some());
         let mut settings = Settings::new(&config.limits);
-        settings.trusted = Proxies::new(std::mem::take(&mut config.trusted_proxies));
+        settings.trusted = Proxies::new(config.trusted_proxies.clone());
         keys.share_workers(settings.workers, introspecting);
         let sessions = Arc::new(SessionKey::new(config.session_key.as_ref()));
         let behind = Behind::start(&config, &sessions, &log).inspect_err(|_| keys.shutdown())?;
