@@ -134,7 +134,7 @@ export async function guards({ binary, folder, tally }) {
 
       const before = (await fixture.seen()).requests;
       const without = await run('tools-list', proxy.url, revision, {});
-      tally.holds(`tools-list at ${revision} fails without a token`, !without.green);
+      tally.holds(`tools-list at ${revision} fails without a token`, without.red);
       const after = (await fixture.seen()).requests;
       tally.holds(`and nothing of it reaches the server at ${revision}`, after === before);
       const through = `${after - before} requests got through`;
