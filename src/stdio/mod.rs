@@ -216,6 +216,14 @@ impl Pace {
         }
     }
 
+    /// Looks, and is idle after that unless there was something or somebody spoke up meanwhile.
+    fn look(&self, tick: impl FnOnce() -> bool) {
+        self.idle.store(true, Ordering::Relaxed);
+        if tick() {
+            self.idle.store(false, Ordering::Relaxed);
+        }
+    }
+
     fn wake(&self) {
         if let Some(timer) = self.timer.get() {
             timer.unpark();
@@ -237,8 +245,7 @@ impl Timer {
             while !ours.stopping.load(Ordering::Relaxed) {
                 let idle = ours.idle.load(Ordering::Relaxed);
                 thread::park_timeout(if idle { STDIO_TICK_IDLE } else { STDIO_TICK });
-                let busy = tick(Instant::now());
-                ours.idle.store(!busy, Ordering::Relaxed);
+                ours.look(|| tick(Instant::now()));
             }
         };
         let thread = thread::Builder::new().name("stdio-timer".into()).stack_size(STACK_BYTES).spawn(run)?;
@@ -251,6 +258,28 @@ impl Timer {
         self.pace.wake();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request that came while the timer was looking waited for the long pause.
+    #[test]
+    fn who_speaks_up_while_the_timer_looks_is_not_overheard() {
+        let pace = Pace::default();
+        for (seen, speaks, idle) in
+            [(false, false, true), (false, true, false), (true, false, false), (true, true, false)]
+        {
+            pace.look(|| {
+                if speaks {
+                    pace.quicken();
+                }
+                seen
+            });
+            assert_eq!(pace.idle.load(Ordering::Relaxed), idle, "seen {seen}, speaks {speaks}");
         }
     }
 }
