@@ -27,7 +27,7 @@ mod upstream;
 
 use std::alloc::System;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use open_mcp_auth_proxy::clock::Clock;
 use open_mcp_auth_proxy::config::{Config, Outside, Overrides};
@@ -46,7 +46,7 @@ fn main() {
     let minter = tokens::Minter::new(issuer.clone());
     upstream.set_jwks(minter.jwks());
     let yaml = include_str!("ours.yaml")
-        .replace("@LISTEN@", "0")
+        .replace("@LISTEN@", &free_port().to_string())
         .replace("@UPSTREAM@", &upstream.addr.port().to_string())
         .replace("@ISSUER@", &issuer)
         .replace("@AUDIENCE@", tokens::AUDIENCE);
@@ -89,7 +89,13 @@ fn main() {
     proxy.stop();
 }
 
-/// Asks so many times, one after the other. An answer is over at the end of its JSON or of its chunks.
+/// A port that nobody listens on; the configuration names it twice.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Asks so many times, one after the other. An answer is over at the end of its JSON, of its event or of its chunks.
 fn ask(client: &mut TcpStream, request: &[u8], times: usize) {
     let mut buf = [0_u8; 4096];
     for _ in 0..times {
@@ -99,7 +105,9 @@ fn ask(client: &mut TcpStream, request: &[u8], times: usize) {
             let read = client.read(&mut buf[filled..]).unwrap();
             assert!(read > 0, "the connection was closed");
             filled += read;
-            if buf[..filled].ends_with(b"}") || buf[..filled].ends_with(b"0\r\n\r\n") {
+            // The proxy gives a stream that came whole a length, and chunks otherwise.
+            let ends: [&[u8]; 3] = [b"}", b"\n\n", b"\r\n0\r\n\r\n"];
+            if ends.iter().any(|end| buf[..filled].ends_with(end)) {
                 break;
             }
         }

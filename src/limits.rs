@@ -43,6 +43,11 @@ pub const KEEPALIVE_COUNT: u32 = 4;
 /// How often the sweeper looks for deadlines that have passed.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Fewest worker threads, where the configuration is silent: most stand by and cost a stack, so that some are left when
+/// many wait for an issuer.
+pub const WORKERS_MIN: usize = 16;
+/// Most of them.
+pub const WORKERS_MAX: usize = 32;
 /// Stack of a worker or stream thread, in bytes.
 pub const STACK_BYTES: usize = 256 * 1024;
 /// Default for open event streams, all clients together.
@@ -129,8 +134,13 @@ pub const JWKS_STALE_SECONDS_MAX: i64 = 24 * 60 * 60;
 pub const JWKS_LOG_SECONDS: i64 = 300;
 /// How long a request waits for a key set that is on its way.
 pub const JWKS_WAIT_MAX: Duration = Duration::from_secs(3);
-/// Requests that may wait for the keys of one issuer at one time; each holds a worker.
-pub const JWKS_WAITERS_MAX: usize = 2;
+/// Of the workers, one in so many goes on with everything else while the others wait for keys. A proxy that has just
+/// started has clients that come back all at once.
+pub const JWKS_SPARED_PART: usize = 4;
+/// Of the workers, one in so many may wait for keys where most may wait for answers about opaque tokens.
+pub const JWKS_INTROSPECTING_PART: usize = 8;
+/// Requests that may wait for the keys of one issuer, however many issuers there are.
+pub const JWKS_WAITERS_EACH_MIN: usize = 2;
 
 /// Largest body of a login request, in bytes: a registration with logos as data would be larger, and is refused.
 pub const LOGIN_BODY_BYTES_MAX: usize = 64 * 1024;
@@ -245,8 +255,8 @@ pub const STDIO_QUEUED_MAX: usize = 256;
 pub const STDIO_QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a request waits for a child that is to be started again; where it would take longer, 502 at once.
 pub const STDIO_WAIT_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long a child may take to answer `server/discover` before it is taken for one without the modern era. Programs
-/// that a package runner fetches first take this long.
+/// How long a child may take to answer `server/discover` before sessions are tried at other children. Programs that a
+/// package runner fetches first take longer, so an answer that comes later counts as well.
 pub const STDIO_PROBE_TIME_MAX: Duration = Duration::from_secs(15);
 /// The pause after the second death of a child; it doubles up to [`STDIO_BACKOFF_TIME_MAX`]. There is none after the
 /// first.
@@ -274,6 +284,8 @@ pub const STDIO_TOOLS_MAX: usize = 4096;
 pub const STDIO_TOOL_HEADERS_MAX: usize = 32;
 /// stdio: default for the longest line that an MCP server may write, in bytes: as large as a message to it may be.
 pub const STDIO_LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// stdio: bytes that are kept of each end of a line that is longer: room for an id and what surrounds it.
+pub const STDIO_CUT_BYTES: usize = 1024;
 /// stdio: bytes that may wait for a server that does not read. One message of any size may wait alone.
 pub const STDIO_INPUT_BYTES_MAX: usize = 1024 * 1024;
 /// stdio: a server that has read nothing of what waits for it for so long is ended.

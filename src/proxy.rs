@@ -197,6 +197,10 @@ impl Proxy {
         let bound = listener.local_addr().map_err(|err| StartError::Listen(config.listen, err))?;
         let keys = KeyStore::start(&config.issuers, config.ca_file.as_deref(), &clock, &log);
         let keys = Arc::new(keys.map_err(StartError::Keys)?);
+        let introspecting = config.issuers.iter().any(|one| one.introspection.is_some());
+        let mut settings = Settings::new(&config.limits);
+        settings.trusted = Proxies::new(config.trusted_proxies.clone());
+        keys.share_workers(settings.workers, introspecting);
         let sessions = Arc::new(SessionKey::new(config.session_key.as_ref()));
         let behind = Behind::start(&config, &sessions, &log).inspect_err(|_| keys.shutdown())?;
         let behind = Arc::new(behind);
@@ -221,8 +225,6 @@ impl Proxy {
             clock,
             log: log.clone(),
         };
-        let mut settings = Settings::new(&config.limits);
-        settings.trusted = Proxies::new(config.trusted_proxies);
         let server = Server::start(listener, Arc::new(front), settings, log.clone());
         let server = server.map_err(StartError::System).inspect_err(|_| {
             behind.stop();
@@ -419,6 +421,12 @@ impl Handler for Front {
         let reply = self.gate.dress(Some(head), line.audit.refuse(&refusal));
         line.write(reply.status);
         reply
+    }
+
+    fn stopping(&self) {
+        if let Behind::Stdio(bridge) = &*self.behind {
+            bridge.close();
+        }
     }
 }
 

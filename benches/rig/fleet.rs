@@ -24,10 +24,14 @@ pub enum Kind {
     Haproxy,
     Nginx,
     Direct,
+    /// Bridges to programs; see `bridges.rs`.
+    Supergateway,
+    McpProxy,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Ours, Self::Beside, Self::Haproxy, Self::Nginx, Self::Direct];
+    /// Those that relay to a server on the network.
+    const RELAYS: [Self; 5] = [Self::Ours, Self::Beside, Self::Haproxy, Self::Nginx, Self::Direct];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -36,6 +40,8 @@ impl Kind {
             Self::Haproxy => "HAProxy",
             Self::Nginx => "nginx, no auth",
             Self::Direct => "direct",
+            Self::Supergateway => "supergateway",
+            Self::McpProxy => "mcp-proxy",
         }
     }
 
@@ -91,7 +97,7 @@ pub struct Running {
 impl Yard {
     /// Those that are measured.
     pub fn kinds(&self) -> Vec<Kind> {
-        Kind::ALL.into_iter().filter(|kind| *kind != Kind::Beside || self.beside.is_some()).collect()
+        Kind::RELAYS.into_iter().filter(|kind| *kind != Kind::Beside || self.beside.is_some()).collect()
     }
 
     /// The program of a kind; nothing for the direct way.
@@ -101,7 +107,7 @@ impl Yard {
             Kind::Beside => self.beside.clone(),
             Kind::Haproxy => Some("/usr/sbin/haproxy".into()),
             Kind::Nginx => Some("/usr/sbin/nginx".into()),
-            Kind::Direct => None,
+            Kind::Direct | Kind::Supergateway | Kind::McpProxy => None,
         }
     }
 
@@ -115,7 +121,7 @@ impl Yard {
             Kind::Ours => ("ours.yaml", include_str!("../ours.yaml")),
             Kind::Beside => ("beside.yaml", include_str!("../ours.yaml")),
             Kind::Haproxy => ("haproxy.cfg", include_str!("../haproxy.cfg")),
-            Kind::Nginx | Kind::Direct => ("nginx.conf", include_str!("../nginx.conf")),
+            _ => ("nginx.conf", include_str!("../nginx.conf")),
         };
         let config = self.dir.join(name);
         let mut text = self.filled(template, port);
@@ -123,14 +129,19 @@ impl Yard {
             text.push_str(&self.more);
         }
         fs::write(&config, text).expect("the directory can be written");
-        let log_path = self.dir.join(format!("{name}.log"));
-        let log = OpenOptions::new().create(true).append(true).open(&log_path).expect("a log file");
         let mut command = Command::new(&program);
         match kind {
             Kind::Ours | Kind::Beside => command.arg("--config").arg(&config),
             Kind::Haproxy => command.arg("-db").arg("-f").arg(&config),
-            Kind::Nginx | Kind::Direct => command.arg("-p").arg(&self.dir).arg("-c").arg(&config),
+            _ => command.arg("-p").arg(&self.dir).arg("-c").arg(&config),
         };
+        self.launch(kind, port, command, &format!("{name}.log"))
+    }
+
+    /// Starts `command` and waits for its first answer on `port`. What it says goes to the log of this name.
+    pub fn launch(&self, kind: Kind, port: u16, mut command: Command, log_name: &str) -> (Running, Duration) {
+        let log_path = self.dir.join(log_name);
+        let log = OpenOptions::new().create(true).append(true).open(&log_path).expect("a log file");
         // What a shell happens to export is not what a service has, and a file of roots is half a megabyte.
         command
             .env_remove("SSL_CERT_FILE")
@@ -138,7 +149,7 @@ impl Yard {
             .stdout(log.try_clone().expect("a descriptor"));
         command.stderr(log.try_clone().expect("a descriptor"));
         let began = Instant::now();
-        let child = command.spawn().unwrap_or_else(|err| panic!("{}: {err}", program.display()));
+        let child = command.spawn().unwrap_or_else(|err| panic!("{}: {err}", kind.name()));
         ALIVE.lock().unwrap_or_else(PoisonError::into_inner).push(child.id());
         let mut running = Running { kind, port, child: Some(child), log: Some(log) };
         while !answers(port) {
@@ -150,7 +161,7 @@ impl Yard {
         (running, began.elapsed())
     }
 
-    fn filled(&self, template: &str, port: u16) -> String {
+    pub fn filled(&self, template: &str, port: u16) -> String {
         template
             .replace("@LISTEN@", &port.to_string())
             .replace("@UPSTREAM@", &self.upstream.port().to_string())
@@ -192,7 +203,7 @@ impl Drop for Running {
 }
 
 /// A port that nobody has at this moment.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 

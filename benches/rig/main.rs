@@ -1,7 +1,9 @@
-//! Ours beside HAProxy with `jwt_verify` and nginx without authorization, on this machine, in one run.
+//! Ours beside HAProxy with `jwt_verify` and nginx without authorization, and beside two bridges for stdio, on this
+//! machine, in one run.
 //!
 //! ```text
 //! wrk ──▶ ours │ HAProxy │ nginx │ nobody ──▶ one fast MCP server (a thread of this program)
+//! 16 clients ──▶ ours │ supergateway │ mcp-proxy ──▶ an MCP server that is a program (this one again)
 //! ```
 //!
 //! `make bench` runs all of it, `make bench-smoke` a part that takes less than a minute. The targets take turns within
@@ -16,6 +18,9 @@
 )]
 #![allow(missing_docs, unreachable_pub, reason = "a program has no outside")]
 
+mod bridges;
+mod calls;
+mod echo;
 mod fleet;
 mod load;
 mod plan;
@@ -38,7 +43,7 @@ const HELP: &str = "\
 usage: make bench [ARGS='…']
 
   --smoke        one short round of a part of it
-  --only PART    load, streams, start or syscalls; may be given again
+  --only PART    start, load, syscalls, streams or stdio; may be given again
   --rounds N     rounds of each measurement; 3
   --seconds N    length of one run of wrk; 3
   --match TEXT   only requests whose title has this text, such as '16 connections'
@@ -48,6 +53,10 @@ usage: make bench [ARGS='…']
 ";
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == echo::AS_SERVER) {
+        echo::serve();
+        return ExitCode::SUCCESS;
+    }
     let mut args = pico_args::Arguments::from_env();
     if args.contains("--help") {
         print!("{HELP}");
@@ -143,6 +152,17 @@ fn measure(plan: &Plan, builds: Builds) {
             table::streams(*count, &runs, &mut verdicts);
         }
     }
+    if plan.does("stdio") {
+        let packages = bridges::Packages::get(plan.fetches());
+        if let Some(why) = packages.missing() {
+            println!("\nsupergateway and mcp-proxy are left out: {why}");
+        }
+        let targets = packages.targets(yard.beside.is_some());
+        let runs = plan::interleaved(plan.rounds, &targets, |target, _| {
+            bridges::run(&yard, &packages, target, &token, plan.seconds)
+        });
+        table::bridges(&runs, &mut verdicts);
+    }
     table::verdicts(&verdicts);
     println!("\n{} s", began.elapsed().as_secs());
 }
@@ -188,7 +208,10 @@ fn tools(plan: &Plan) -> Result<(), String> {
         ("/usr/sbin/nginx", "nginx-light"),
         ("/usr/bin/strace", "strace"),
     ] {
-        if !std::path::Path::new(path).exists() && (package != "strace" || plan.does("syscalls")) {
+        if plan.relays()
+            && !std::path::Path::new(path).exists()
+            && (package != "strace" || plan.does("syscalls"))
+        {
             missing.push(package);
         }
     }

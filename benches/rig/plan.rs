@@ -34,6 +34,16 @@ impl Plan {
         self.only.is_empty() || self.only.iter().any(|only| only == part)
     }
 
+    /// Whether any of the parts that relay to a server on the network is done.
+    pub fn relays(&self) -> bool {
+        ["start", "load", "syscalls", "streams"].iter().any(|part| self.does(part))
+    }
+
+    /// Whether packages may be fetched for it.
+    pub fn fetches(&self) -> bool {
+        !self.smoke
+    }
+
     pub fn scenarios(&self) -> Vec<Scenario> {
         let connections: &[u32] = if self.smoke { &[16] } else { &[1, 16, 64] };
         let mut all = Vec::new();
@@ -76,12 +86,12 @@ pub fn applies(kind: Kind, scenario: &Scenario) -> bool {
 }
 
 /// Runs `one` for every target in every round, the order turning by one from round to round.
-pub fn interleaved<T>(
+pub fn interleaved<K: Copy, T>(
     rounds: u32,
-    kinds: &[Kind],
-    mut one: impl FnMut(Kind, u32) -> T,
-) -> Vec<(Kind, Vec<T>)> {
-    let mut runs: Vec<(Kind, Vec<T>)> = kinds.iter().map(|kind| (*kind, Vec::new())).collect();
+    kinds: &[K],
+    mut one: impl FnMut(K, u32) -> T,
+) -> Vec<(K, Vec<T>)> {
+    let mut runs: Vec<(K, Vec<T>)> = kinds.iter().map(|kind| (*kind, Vec::new())).collect();
     let count = runs.len();
     for round in 0..rounds {
         for step in 0..count {

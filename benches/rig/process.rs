@@ -23,7 +23,8 @@ pub fn cpu_ms(pid: u32) -> f64 {
     family(pid).into_iter().map(own_cpu_ms).sum()
 }
 
-fn own_cpu_ms(pid: u32) -> f64 {
+/// The same of a process without its children.
+pub fn own_cpu_ms(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The second field is the name in brackets, which may hold anything; utime and stime are fields 14 and 15.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -34,6 +35,11 @@ fn own_cpu_ms(pid: u32) -> f64 {
 /// Resident memory of a process and its children, in KiB.
 pub fn rss_kib(pid: u32) -> f64 {
     family(pid).into_iter().map(|pid| status(pid, "VmRSS:")).sum()
+}
+
+/// The same of a process without its children.
+pub fn own_rss_kib(pid: u32) -> f64 {
+    status(pid, "VmRSS:")
 }
 
 /// Threads of a process and its children.

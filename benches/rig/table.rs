@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use super::bridges::{self, Target};
+use super::calls::Era;
 use super::fleet::{Kind, Yard};
 use super::{load, startup, streams, syscalls};
 
@@ -25,6 +27,7 @@ impl Verdict {
 
 type Runs<T> = [(Kind, Vec<T>)];
 
+/// The middle one.
 fn median(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
@@ -174,6 +177,65 @@ pub fn streams(count: usize, runs: &Runs<streams::Figures>, verdicts: &mut Vec<V
         verdicts.push(Verdict::most("5,000 streams: threads", 20.0, ours(|f| f.threads)));
         let late = ratio(runs, Kind::Ours, |f| f.p50_us);
         verdicts.push(Verdict::most("5,000 streams: delivery p50, x HAProxy", 1.2, late));
+    }
+}
+
+/// Bridges, by era; ratios are theirs to ours, the medians of those within each round.
+pub fn bridges(runs: &[(Target, Vec<Result<bridges::Figures, String>>)], verdicts: &mut Vec<Verdict>) {
+    for era in [Era::Legacy, Era::Modern] {
+        let revision = if era == Era::Legacy { "2025-11-25" } else { "2026-07-28" };
+        println!(
+            "\n{:<32} {:>8} {:>12} {:>8} {:>8} {:>11} {:>12} {:>9} {:>9} {:>6}",
+            format!("stdio, {revision}, {} clients", bridges::CLIENTS),
+            "calls/s",
+            "CPU us/call",
+            "p50 us",
+            "p99 us",
+            "MiB, one",
+            "MiB, all",
+            "children",
+            "x calls/s",
+            "x CPU"
+        );
+        let here = runs.iter().filter(|(target, _)| target.era == era);
+        let ours = here.clone().find(|(target, _)| target.kind == Kind::Ours).map(|(_, all)| all);
+        for (target, all) in here {
+            let name = target.kind.name();
+            let good: Vec<&bridges::Figures> = all.iter().flatten().collect();
+            if let Some(why) = all.iter().find_map(|run| run.as_ref().err()) {
+                println!("{name}: {} of {} runs failed: {why}", all.len() - good.len(), all.len());
+                assert!(target.kind != Kind::Ours, "a measurement of errors is none");
+            }
+            let of =
+                |figure: fn(&bridges::Figures) -> f64| median(good.iter().map(|run| figure(run)).collect());
+            let ratio = |figure: fn(&bridges::Figures) -> f64| {
+                let pairs = all.iter().zip(ours.into_iter().flatten());
+                let both =
+                    pairs.filter_map(|(a, b)| Some(figure(a.as_ref().ok()?) / figure(b.as_ref().ok()?)));
+                median(both.collect())
+            };
+            println!(
+                "{name:<32} {:>8} {:>12} {:>8} {:>8} {:>11} {:>12} {:>9} {:>9} {:>6}",
+                shown(of(|f| f.per_second), 0),
+                shown(of(|f| f.cpu_us), 1),
+                shown(of(|f| f.p50_us), 0),
+                shown(of(|f| f.p99_us), 0),
+                shown(of(|f| f.one_mib), 2),
+                shown(of(|f| f.all_mib), 2),
+                shown(of(|f| f.children), 0),
+                shown(ratio(|f| f.per_second), 2),
+                shown(ratio(|f| f.cpu_us), 2),
+            );
+            if target.kind == Kind::Ours {
+                let what = format!("stdio, {revision}");
+                verdicts.push(Verdict::most(format!("{what}: CPU per call, us"), 80.0, of(|f| f.cpu_us)));
+                verdicts.push(Verdict::most(
+                    format!("{what}: RSS with one child, MiB"),
+                    6.0,
+                    of(|f| f.one_mib),
+                ));
+            }
+        }
     }
 }
 

@@ -102,11 +102,18 @@ impl Minter {
             none: file("none", Vec::new()),
             one: file("one", vec![self.good("alice")]),
             many: file("many", many(&|n| self.good(&format!("user-{n}")))),
-            forged: file("forged", vec![self.token(&self.stranger, "mallory", KID)]),
+            // Under the right key's modulus, as only such a number costs the whole verification.
+            forged: file("forged", vec![spoiled(&self.good("mallory"))]),
             unknown: file(
                 "unknown",
                 many(&|n| self.token(&self.stranger, &format!("user-{n}"), &format!("k{n}"))),
             ),
         }
     }
+}
+
+/// The token with another signature, of which the first octets are right.
+fn spoiled(token: &str) -> String {
+    let (before, rest) = token.split_at(token.len() - 200);
+    format!("{before}AAAAAAAA{}", &rest[8..])
 }

@@ -2,7 +2,7 @@
 //!
 //! A key serves one algorithm and no other (RFC 8725 section 3.1). It says which by `alg`, or by its curve; an RSA key
 //! that says nothing gets the one that the caller names. So [`Key::verifies`] takes no algorithm: there is nothing for
-//! a token to choose. RSA is verified by the `rsa` crate, the curves by ring, which TLS brings anyway (decision D16).
+//! a token to choose. RSA is verified with the `rsa` crate (pkcs1.rs), the curves by ring, which TLS brings anyway (decision D16).
 
 use std::fmt;
 
@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::fault::Shown;
 use super::json::{Json, Object};
+use super::pkcs1;
 use crate::config::{Algorithm, Allowed};
 use crate::limits::{JWKS_KEYS_MAX, RSA_BITS_MAX, RSA_BITS_MIN};
 
@@ -118,13 +119,13 @@ impl Key {
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match (self.algorithm, &self.material) {
             (Algorithm::Rs256, Material::Rsa(key)) => {
-                key.verify(Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(message), signature).is_ok()
+                pkcs1::verifies(key, &Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(message), signature)
             }
             (Algorithm::Rs384, Material::Rsa(key)) => {
-                key.verify(Pkcs1v15Sign::new::<Sha384>(), &Sha384::digest(message), signature).is_ok()
+                pkcs1::verifies(key, &Pkcs1v15Sign::new::<Sha384>(), &Sha384::digest(message), signature)
             }
             (Algorithm::Rs512, Material::Rsa(key)) => {
-                key.verify(Pkcs1v15Sign::new::<Sha512>(), &Sha512::digest(message), signature).is_ok()
+                pkcs1::verifies(key, &Pkcs1v15Sign::new::<Sha512>(), &Sha512::digest(message), signature)
             }
             // The salt is as long as the hash, no shorter and no longer (RFC 7518 section 3.5).
             (Algorithm::Ps256, Material::Rsa(key)) => key.pss_verify::<Sha256>(message, signature).is_ok(),

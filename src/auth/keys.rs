@@ -13,14 +13,15 @@
 //! * Tokens may ask for [`JWKS_ASKS_MAX`] fetches in a row, and then for one in [`JWKS_COOLDOWN_SECONDS`]. One that brings
 //!   other keys costs nothing: only the issuer can make that happen, and it may do so as often as it likes.
 //! * A fetch that failed is tried again after a wait that doubles, whether or not a token asks.
-//! * Few requests may wait for a fetch, and none for long. The others are answered by what is known.
+//! * A request that waits for a fetch holds a worker. So they may not all wait, of one issuer fewer where there are
+//!   several, and none for long ([`KeyStore::share_workers`]). The others are answered by what is known.
 //! * A failed fetch loses nothing: the last good keys stay, for [`JWKS_STALE_SECONDS_MAX`] at most.
 //!
 //! Stop: [`KeyStore::shutdown`] ends the requests under way, wakes everyone and joins the threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -35,8 +36,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::edge::while_waiting;
 use crate::limits::{
-    JWKS_ASKS_MAX, JWKS_COOLDOWN_SECONDS, JWKS_LOG_SECONDS, JWKS_REFRESH_SECONDS, JWKS_RETRY_SECONDS,
-    JWKS_STALE_SECONDS_MAX, JWKS_WAIT_MAX, JWKS_WAITERS_MAX, STACK_BYTES,
+    JWKS_ASKS_MAX, JWKS_COOLDOWN_SECONDS, JWKS_INTROSPECTING_PART, JWKS_LOG_SECONDS, JWKS_REFRESH_SECONDS,
+    JWKS_RETRY_SECONDS, JWKS_SPARED_PART, JWKS_STALE_SECONDS_MAX, JWKS_WAIT_MAX, JWKS_WAITERS_EACH_MIN,
+    STACK_BYTES, WORKERS_MIN,
 };
 use crate::log::Log;
 
@@ -99,6 +101,43 @@ pub struct KeyStore {
     /// For questions about tokens, where an issuer can be asked.
     asker: Option<Fetcher>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    seats: Arc<Seats>,
+}
+
+/// Where requests wait for keys.
+#[derive(Debug)]
+struct Seats {
+    taken: AtomicUsize,
+    most: AtomicUsize,
+    most_each: AtomicUsize,
+}
+
+impl Seats {
+    fn new() -> Self {
+        let seats =
+            Self { taken: AtomicUsize::new(0), most: AtomicUsize::new(0), most_each: AtomicUsize::new(0) };
+        seats.share(WORKERS_MIN, false, 1);
+        seats
+    }
+
+    fn share(&self, workers: usize, introspecting: bool, issuers: usize) {
+        let most = if introspecting {
+            workers / JWKS_INTROSPECTING_PART
+        } else {
+            workers - workers.div_ceil(JWKS_SPARED_PART)
+        };
+        let each = most / issuers.max(1);
+        self.most.store(most, Ordering::Relaxed);
+        self.most_each.store(each.max(JWKS_WAITERS_EACH_MIN).min(most), Ordering::Relaxed);
+    }
+
+    /// Takes one for an issuer whose requests have so many.
+    fn take(&self, theirs: usize) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        let one_more = |taken| (taken < most).then_some(taken + 1);
+        theirs < self.most_each.load(Ordering::Relaxed)
+            && self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
 }
 
 impl KeyStore {
@@ -117,11 +156,17 @@ impl KeyStore {
             true => Some(Fetcher::for_introspection(ca_file).map_err(StartFault::Roots)?),
             false => None,
         };
-        let mut store =
-            Self { slots: Vec::new(), fetcher: Some(fetcher.clone()), asker, threads: Mutex::default() };
+        let seats = Arc::new(Seats::new());
+        let mut store = Self {
+            slots: Vec::new(),
+            fetcher: Some(fetcher.clone()),
+            asker,
+            threads: Mutex::default(),
+            seats: Arc::clone(&seats),
+        };
         for issuer in issuers {
             let source = Source::of(issuer);
-            let slot = Arc::new(Slot::new(source, clock.clone(), log.clone()));
+            let slot = Arc::new(Slot::new(source, clock.clone(), log.clone(), Arc::clone(&seats)));
             store.slots.push(Arc::clone(&slot));
             let fetcher = fetcher.clone();
             let thread = thread::Builder::new()
@@ -137,8 +182,10 @@ impl KeyStore {
     /// A store that holds these keys and never fetches, for tests and measurements.
     #[must_use]
     pub fn of_sets(sets: Vec<(String, KeySet)>, clock: &Clock, log: &Log) -> Self {
+        let seats = Arc::new(Seats::new());
         let slot = |(issuer, set): (String, KeySet)| {
-            let slot = Slot::new(Source { issuer, ..Source::default() }, clock.clone(), log.clone());
+            let source = Source { issuer, ..Source::default() };
+            let slot = Slot::new(source, clock.clone(), log.clone(), Arc::clone(&seats));
             let mut state = lock(&slot.state);
             slot.accept(&mut state, set, clock.now());
             state.asks_full_at = Timestamp(i64::MAX);
@@ -150,7 +197,14 @@ impl KeyStore {
             fetcher: None,
             asker: None,
             threads: Mutex::default(),
+            seats,
         }
+    }
+
+    /// Says how many threads serve requests, and whether some of them also wait for answers about opaque tokens. As many
+    /// of them may wait for keys that some are left, whatever the issuers do.
+    pub fn share_workers(&self, workers: usize, introspecting: bool) {
+        self.seats.share(workers, introspecting, self.slots.len());
     }
 
     /// The place of an issuer, compared exactly.
@@ -224,6 +278,7 @@ struct Slot {
     source: Source,
     clock: Clock,
     log: Log,
+    seats: Arc<Seats>,
     /// Beside the state, so that the memory of tokens can be asked without its lock. 0 where there are no keys.
     generation: AtomicU64,
     /// From then on the keys are used no more.
@@ -279,11 +334,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Slot {
-    fn new(source: Source, clock: Clock, log: Log) -> Self {
+    fn new(source: Source, clock: Clock, log: Log, seats: Arc<Seats>) -> Self {
         Self {
             source,
             clock,
             log,
+            seats,
             generation: AtomicU64::new(0),
             stale_at: AtomicI64::new(i64::MIN),
             state: Mutex::default(),
@@ -313,7 +369,7 @@ impl Slot {
         if let Some(keys) = newer(&state) {
             return Newer::Keys(keys); // somebody else asked in the meantime
         }
-        if state.stopped || state.waiters >= JWKS_WAITERS_MAX {
+        if state.stopped {
             return Newer::Crowded;
         }
         if !state.fetching && !state.wanted {
@@ -321,6 +377,9 @@ impl Slot {
                 return Newer::NotBefore(not_before);
             }
             self.want(&mut state);
+        }
+        if !self.seats.take(state.waiters) {
+            return Newer::Crowded;
         }
         let (round, deadline) = (state.rounds, Instant::now() + JWKS_WAIT_MAX);
         state.waiters += 1;
@@ -336,6 +395,7 @@ impl Slot {
             state
         });
         state.waiters -= 1;
+        self.seats.taken.fetch_sub(1, Ordering::Relaxed);
         match newer(&state) {
             Some(keys) => Newer::Keys(keys),
             None if state.rounds == round => Newer::Crowded,
@@ -449,5 +509,33 @@ impl Slot {
                 ("consequence", &consequence),
             ],
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the issuers do, some workers are left; and where there is one issuer, many may wait for it.
+    #[test]
+    fn waiting_requests_never_take_every_worker() {
+        for (workers, introspecting, issuers, all, each) in [
+            (16, false, 1, 12, 12),
+            (16, false, 3, 12, 4),
+            (16, false, 40, 12, 2),
+            (32, false, 1, 24, 24),
+            (4, false, 1, 3, 3),
+            (1, false, 1, 0, 0),
+            (32, true, 1, 4, 4),
+            (32, true, 4, 4, 2),
+            (4, true, 1, 0, 0),
+        ] {
+            let seats = Seats::new();
+            seats.share(workers, introspecting, issuers);
+            let one = (0..workers).filter(|theirs| seats.take(*theirs)).count();
+            assert_eq!(one, each, "{workers} workers, {issuers} issuers");
+            let rest = (0..workers).filter(|_| seats.take(0)).count();
+            assert_eq!(one + rest, all, "{workers} workers, {issuers} issuers");
+        }
     }
 }

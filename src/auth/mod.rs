@@ -14,6 +14,7 @@ pub mod token;
 pub mod claims;
 pub mod json;
 pub mod key;
+mod pkcs1;
 pub mod jwks;
 pub mod keys;
 pub mod discovery;

@@ -32,6 +32,8 @@ pub struct Stdio {
     pub session_idle_time: Duration,
     /// An answer takes no longer than this; what the server says on the way begins the time anew.
     pub request_time: Duration,
+    /// How long the question what the server speaks may stay open before sessions are tried.
+    pub probe_time: Duration,
     /// Longest line that the server may write, in bytes.
     pub line_bytes: usize,
     /// Our own program, which a child is started through so that it dies when we do, whatever ends us. The command line
@@ -53,6 +55,7 @@ impl Stdio {
             sessions_per_principal: l::STDIO_SESSIONS_PER_PRINCIPAL_MAX,
             session_idle_time: l::STDIO_SESSION_IDLE_TIME_MAX,
             request_time: l::STDIO_REQUEST_TIME_MAX,
+            probe_time: l::STDIO_PROBE_TIME_MAX,
             line_bytes: l::STDIO_LINE_BYTES_MAX,
             launcher: None,
         }

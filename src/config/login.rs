@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::file::{File, LoginRelay, PathRule, Provider as Section};
+use super::file::{File, LoginRelay, Mode, PathRule, Provider as Section};
 use super::problem::Findings;
 use super::resolve::{Resolver, path_fault};
 use super::section::{Placed, quote};
@@ -169,12 +169,29 @@ pub(super) fn resolve(
     let login = match organisation {
         Some(section) => {
             let Some(base) = trust::organisation_base(resolver, section) else {
-                let fix = "write the name of your organisation, or base_url";
+                let demo = resolver.mode() == Some(Mode::Demo);
+                let fix = match demo {
+                    true => {
+                        "write demo: { org_name: openmcpauthdemo }, the public sandbox, or an organisation of yours"
+                    }
+                    false => {
+                        "write asgardeo: { org_name: NAME }, the name as in https://api.asgardeo.io/t/NAME, or base_url"
+                    }
+                };
                 let at = trust::section_path(resolver).key("org_name");
                 findings.problem(&at, "missing, while the mode asks for it", fix);
                 return None;
             };
             let base = base.value;
+            if !trust.issuers.iter().any(|one| is_below(&one.issuer, &base)) {
+                let accepted: Vec<&str> = trust.issuers.iter().map(|one| one.issuer.as_str()).collect();
+                let told =
+                    format!("logins go to {base}, while tokens are accepted from {}", accepted.join(", "));
+                let fix = format!(
+                    "take authorization_servers, jwks_uri and issuer out, or write issuer: {base}/oauth2/token"
+                );
+                findings.warn(&trust::section_path(resolver), told, fix);
+            }
             let (mapped, _, passed) = reader.mapped(&base);
             let endpoint =
                 |mapped: Option<String>, path: &str| mapped.unwrap_or_else(|| format!("{base}{path}"));
@@ -214,6 +231,11 @@ pub(super) fn resolve(
     let audiences = trust.issuers.first().map(|issuer| issuer.audiences.clone()).unwrap_or_default();
     let (source, passed) = login;
     Some(Login { advertised, source, preset, added, audiences, passed })
+}
+
+/// Whether an issuer is that organisation, or an endpoint of it.
+fn is_below(issuer: &str, base: &str) -> bool {
+    issuer.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What does nothing while the relay is off.

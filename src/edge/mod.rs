@@ -38,7 +38,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit};
 
 use crate::client::{Proxies, household};
-use crate::limits::{KEEPALIVE_COUNT, KEEPALIVE_INTERVAL, KEEPALIVE_TIME, STACK_BYTES};
+use crate::limits::{
+    KEEPALIVE_COUNT, KEEPALIVE_INTERVAL, KEEPALIVE_TIME, STACK_BYTES, WORKERS_MAX, WORKERS_MIN,
+};
 use crate::log::Log;
 use crate::reply::Reply;
 pub use conn::Head;
@@ -71,6 +73,9 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers what could not be read: `head` is there when the fault is in the body.
     fn refuse(&self, head: Option<&Incoming>, fault: Fault) -> Reply;
+
+    /// The server stops and takes no new connections: the last moment to end in good order what has no end of its own.
+    fn stopping(&self) {}
 }
 
 /// What becomes of a request.
@@ -123,7 +128,7 @@ impl Settings {
             connections: connections.max(8),
             connections_per_address: limits.connections_per_address,
             trusted: Proxies::default(),
-            workers: limits.workers.unwrap_or_else(|| (processors * 4).clamp(4, 32)),
+            workers: limits.workers.unwrap_or_else(|| (processors * 4).clamp(WORKERS_MIN, WORKERS_MAX)),
             at_work: processors,
             pumps: if processors > 4 { 2 } else { 1 },
             head_time: limits.head_time,
@@ -306,6 +311,7 @@ impl<H: Handler> Server<H> {
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
+        self.shared.handler.stopping();
         for pump in &self.shared.pumps {
             pump.drain();
         }

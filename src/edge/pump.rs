@@ -38,7 +38,7 @@ pub trait Producer: Send {
     /// The deadline has passed.
     fn expire(&mut self) -> Step<'_>;
 
-    /// Whether this is an answer without an end of its own, which a stopping server need not wait for.
+    /// Whether this is an answer without an end in sight, which a stopping server need not wait for.
     fn is_endless(&self) -> bool;
 
     /// Nothing watches its descriptor any longer and the answer went out whole: what can be used again may be.
@@ -427,8 +427,8 @@ impl<P: Send + 'static, H: Home<P>> Pump<P, H> {
         for index in 0..self.entries.len() {
             let Some(Some(entry)) = self.entries.get_mut(index) else { continue };
             entry.conn.keep = false;
-            if entry.producer.is_endless() {
-                if entry.head_sent && !entry.ended && !entry.conn.has_unsent() {
+            if !entry.ended && entry.producer.is_endless() {
+                if entry.head_sent && !entry.conn.has_unsent() {
                     let _ = entry.conn.deliver(None, &[], true);
                 }
                 self.drop_entry(index);

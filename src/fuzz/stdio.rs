@@ -2,6 +2,7 @@
 
 use super::{cuts, shown};
 use crate::config::CommandLine;
+use crate::stdio::cut::Answers;
 use crate::stdio::framing::{Found, Lines};
 use crate::stdio::id::Id;
 use crate::stdio::line::{Line, Shape};
@@ -31,7 +32,8 @@ pub fn lines(input: &[u8]) -> bool {
     let expected: Vec<_> = told
         .map(|line| (line.len() <= most).then(|| line.strip_suffix(b"\r").unwrap_or(line).to_vec()))
         .collect();
-    assert_eq!(found, expected, "{}", shown(input));
+    let whole: Vec<_> = found.iter().map(|line| line.as_ref().ok().cloned()).collect();
+    assert_eq!(whole, expected, "{}", shown(input));
     let mut messages = 0;
     for line in found.iter().flatten() {
         messages += usize::from(message(line));
@@ -40,14 +42,14 @@ pub fn lines(input: &[u8]) -> bool {
     messages > 0
 }
 
-/// Every line; nothing stands for one that was too long.
-fn read(most: usize, pieces: &[&[u8]]) -> Vec<Option<Vec<u8>>> {
+/// Every line; of one that was too long, whom it answers.
+fn read(most: usize, pieces: &[&[u8]]) -> Vec<Result<Vec<u8>, Answers>> {
     let (mut lines, mut all) = (Lines::new(most), Vec::new());
     for piece in pieces {
         lines.push(piece, |found| {
             all.push(match found {
-                Found::Line(line) => Some(line.to_vec()),
-                Found::TooLong => None,
+                Found::Line(line) => Ok(line.to_vec()),
+                Found::TooLong(cut) => Err(cut.answers()),
             });
         });
     }

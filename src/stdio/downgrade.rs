@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde_json::{Value, json};
 
+use super::cut::too_large;
 use super::id::Id;
 use super::ladder;
 use super::line::{CAPABILITIES_MEMBER, CLIENT_MEMBER, LOG_LEVEL_MEMBER, Line, SERVER_MEMBER, Shape};
@@ -217,8 +218,14 @@ impl Sink for Downgrade {
     }
 
     fn too_long(&self) {
-        if let Some(session) = self.session.upgrade() {
-            session.too_long();
+        let only = match &self.lock().mode {
+            Mode::Translating(translation) => Some(translation.ledger.only()),
+            _ => None,
+        };
+        match (only, self.session.upgrade()) {
+            (Some(Some(number)), _) => drop(self.line(too_large(&number.to_string()).as_bytes())),
+            (None, Some(session)) => session.too_long(),
+            (Some(None), _) | (None, None) => {}
         }
     }
 

@@ -1,8 +1,11 @@
 //! Lines out of a stream of bytes, each of bounded length.
 //!
-//! A server that never ends its line costs no more than the bound: the rest of such a line is skipped, and told once.
+//! A server that never ends its line costs no more than the bound: the rest of such a line is skipped but for
+//! its ends, and told once.
 
 use memchr::memchr;
+
+use super::cut::Cut;
 
 /// A buffer as large as one line once was is not kept for all those to come, beyond this.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -14,8 +17,8 @@ pub struct Lines {
     held: Vec<u8>,
     /// Longest line, in bytes.
     most: usize,
-    /// Whether the line that is being read is too long already.
-    skipping: bool,
+    /// The ends of the line that is being read, where it is too long already.
+    cut: Option<Cut>,
 }
 
 /// What was found.
@@ -24,14 +27,14 @@ pub enum Found<'a> {
     /// A line without its ending, never blank.
     Line(&'a [u8]),
     /// The end of a line that is longer than it may be.
-    TooLong,
+    TooLong(&'a Cut),
 }
 
 impl Lines {
     /// Lines of at most `most` bytes.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { held: Vec::new(), most, skipping: false }
+        Self { held: Vec::new(), most, cut: None }
     }
 
     /// Takes what was read, and hands on every line that ends in it. A carriage return before the line end belongs to
@@ -40,10 +43,9 @@ impl Lines {
         while let Some(at) = memchr(b'\n', read) {
             let (line, rest) = read.split_at(at);
             read = rest.get(1..).unwrap_or_default();
-            if self.skipping || self.held.len() + line.len() > self.most {
-                self.skipping = false;
-                self.held = Vec::new();
-                found(Found::TooLong);
+            if self.cut.is_some() || self.held.len() + line.len() > self.most {
+                self.skip(line);
+                found(Found::TooLong(&self.cut.take().unwrap_or_default()));
             } else if self.held.is_empty() {
                 hand_on(line, &mut found);
             } else {
@@ -53,12 +55,19 @@ impl Lines {
                 self.held.shrink_to(KEPT_BYTES_MAX);
             }
         }
-        if self.skipping || self.held.len() + read.len() > self.most {
-            self.skipping = true;
-            self.held = Vec::new();
+        if self.cut.is_some() || self.held.len() + read.len() > self.most {
+            self.skip(read);
         } else {
             self.held.extend_from_slice(read);
         }
+    }
+
+    /// Keeps of a line that is too long no more than its ends.
+    fn skip(&mut self, piece: &[u8]) {
+        let held = std::mem::take(&mut self.held);
+        let cut = self.cut.get_or_insert_default();
+        cut.push(&held);
+        cut.push(piece);
     }
 }
 
@@ -79,7 +88,7 @@ mod tests {
             lines.push(piece, |found| {
                 all.push(match found {
                     Found::Line(line) => String::from_utf8_lossy(line).into_owned(),
-                    Found::TooLong => "(too long)".into(),
+                    Found::TooLong(_) => "(too long)".into(),
                 });
             });
         }

@@ -14,7 +14,7 @@
 //! | `launch.rs` | command, environment and folder; the bond that ends a child with us |
 //! | `process.rs` | children: starting, reading, writing, ending; threads `spawner` and `children` |
 //! | `input.rs` | lines to a child, written at once or waiting within a bound |
-//! | `framing.rs`, `said.rs` | bytes to bounded lines; what goes to the log |
+//! | `framing.rs`, `cut.rs`, `said.rs` | bytes to bounded lines; whom a line too long answers; what goes to the log |
 //! | `line.rs`, `id.rs` | one message and where its members stand; ids as keys |
 //! | `remap.rs`, `splice.rs` | many askers at one child: ids of ours for theirs |
 //! | `params.rs` | `Mcp-Param-*` against the tools' schemas |
@@ -22,6 +22,7 @@
 //! | `legacy.rs`, `session.rs` | sessions: finding, capping, ending them; one client and its child |
 //! | `streams.rs`, `replay.rs` | on which stream of a session a message goes out; its last events |
 //! | `modern.rs`, `warm.rs`, `ladder.rs` | requests that stand for themselves; the child they share; what they must be |
+//! | `era.rs` | what the server speaks, as far as anybody knows |
 //! | `upgrade.rs`, `old.rs`, `translate.rs` | modern clients at a server that knows sessions only |
 //! | `downgrade.rs` | sessions at a server that knows none |
 //!
@@ -30,12 +31,14 @@
 //! Nobody waits for anybody: a worker writes a line and goes, the thread `children` leads what comes back and goes on.
 //!
 //! Both eras have the same four entries: `serve(relay, request, caller) -> Answer` on a worker, the [`process::Sink`] of
-//! each child on `children`, `tick(now)` on `stdio-timer`, and `stop()`. Each starts its own children from one
-//! [`launch::Launch`] by [`process::Children::spawn`]; a child never changes its era.
+//! each child on `children`, `tick(now)` on `stdio-timer`, and an end: `Legacy::stop()`, `Modern::close()`. Each starts
+//! its own children from one [`launch::Launch`] by [`process::Children::spawn`]; a child never changes its era.
 
+pub mod cut;
 pub mod framing;
 pub mod id;
 mod downgrade;
+mod era;
 mod input;
 mod ladder;
 pub mod launch;
@@ -184,10 +187,14 @@ impl Bridge {
         self.legacy.count()
     }
 
+    /// Ends all subscriptions with their result, while there are still clients to read it.
+    pub(crate) fn close(&self) {
+        self.modern.close();
+    }
+
     /// Ends every session and every process, and joins all threads.
     pub fn stop(&self) {
         self.legacy.stop();
-        self.modern.stop();
         self.timer.stop();
         self.setting.children.stop();
     }

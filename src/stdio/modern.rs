@@ -10,16 +10,17 @@
 //! where it must.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::Setting;
+use super::era::Known;
 use super::ladder;
 use super::line::{Line, Shape};
 use super::outlet::{Caller, Outlet, outlet};
 use super::upgrade::Upgrade;
-use super::warm::{Era, Home, Warm};
+use super::warm::{Home, Warm};
 use crate::auth::Principal;
 use crate::config::Share;
 use crate::edge::Answer;
@@ -43,6 +44,8 @@ pub(super) struct Call {
     id: Box<str>,
     pub(super) outlet: Outlet,
     pub(super) deadline: Instant,
+    /// Whether a session was tried for it, in vain.
+    pub(super) tried: bool,
 }
 
 impl Call {
@@ -108,18 +111,21 @@ pub(super) struct Modern {
     share: Share,
     warm: Mutex<HashMap<Option<Who>, Arc<Warm>>>,
     keys: AtomicU64,
+    closing: AtomicBool,
 }
 
 impl Modern {
     /// Nothing is started before somebody asks.
     pub(super) fn new(setting: &Arc<Setting>) -> Self {
-        let home =
-            Home { setting: Arc::clone(setting), legacy: Upgrade::new(setting), era: Mutex::new(None) };
+        let known: Arc<Known> = Arc::default();
+        let legacy = Upgrade::new(setting, &known);
+        let home = Home { setting: Arc::clone(setting), legacy, known };
         Self {
             home: Arc::new(home),
             share: setting.stdio.share,
             warm: Mutex::default(),
             keys: AtomicU64::new(1),
+            closing: AtomicBool::new(false),
         }
     }
 
@@ -145,6 +151,9 @@ impl Modern {
             Answer::Reply(caller.refuse(&Refusal::Busy { id: Some(id.into()) }))
         };
         let listens = line.method == ladder::LISTEN;
+        if listens && self.closing.load(Ordering::Relaxed) {
+            return busy(caller);
+        }
         if listens && let Err(refusal) = caller.take_place() {
             return Answer::Reply(refusal);
         }
@@ -160,8 +169,9 @@ impl Modern {
             id: id.into(),
             outlet,
             deadline: now + self.home.setting.stdio.request_time,
+            tried: false,
         };
-        if matches!(self.home.era(), Some(Era::Legacy)) {
+        if self.home.known.is_legacy() {
             let legacy = Arc::clone(&self.home.legacy);
             let (outlet, tap) = outlet(caller, listens, move || legacy.left(key));
             self.home.legacy.take(make(outlet), now);
@@ -175,7 +185,11 @@ impl Modern {
             }
             legacy.left(key); // where it was handed over meanwhile
         });
-        warm.take(make(outlet), now);
+        if self.home.known.is_served_by_sessions() {
+            self.home.legacy.take(make(outlet), now); // until more is known
+        } else {
+            warm.take(make(outlet), now);
+        }
         Answer::Relay(Box::new(tap))
     }
 
@@ -201,6 +215,13 @@ impl Modern {
 
     /// What is due by now; `true` while something will be.
     pub(super) fn tick(&self, now: Instant) -> bool {
+        // What sessions were tried for, and cannot do, waits where it came from.
+        for call in self.home.legacy.give_back() {
+            match self.warm_for(&call.principal) {
+                Some(warm) => warm.take(call, now),
+                None => call.refuse_busy(),
+            }
+        }
         let mut busy = self.home.legacy.tick(now);
         let most = self.home.setting.stdio.session_idle_time;
         let is_used = |warm: &Warm| warm.idle_since().is_none_or(|since| now < since + most);
@@ -214,8 +235,9 @@ impl Modern {
         busy
     }
 
-    /// Ends all subscriptions in good order.
-    pub(super) fn stop(&self) {
+    /// Ends all subscriptions in good order, and takes no more of them.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
         self.all().iter().for_each(|warm| warm.close());
         self.home.legacy.close();
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::era::Known;
 use super::ladder;
 use super::line::{Line, Shape};
 use super::modern::{Call, Failure};
@@ -19,9 +20,7 @@ use super::remap::{Ledger, Routed, cancellation};
 use super::translate::{self, Ask, Filter};
 use super::upgrade::{Happened, Listen, Upgrade, refuse_state};
 use super::warm;
-use crate::limits::{
-    STDIO_ASK_TIME_MAX, STDIO_CANCEL_TIME_MAX, STDIO_PROBE_TIME_MAX, STDIO_QUEUED_MAX, STDIO_SCHEMA_PAGES_MAX,
-};
+use crate::limits::{STDIO_ASK_TIME_MAX, STDIO_CANCEL_TIME_MAX, STDIO_QUEUED_MAX, STDIO_SCHEMA_PAGES_MAX};
 use crate::log::Log;
 use crate::mcp::json::{Kind as Json, Reader};
 use crate::reply::rpc_error;
@@ -32,6 +31,7 @@ pub(super) struct Env<'a> {
     pub(super) request_time: Duration,
     pub(super) log: &'a Log,
     pub(super) seal: &'a Upgrade,
+    pub(super) known: &'a Known,
 }
 
 /// A session.
@@ -125,9 +125,29 @@ impl Old {
         self.broken
     }
 
+    /// Whether its client may be told the tools, and calls go through.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Whether `initialize` was answered with a result.
+    pub(super) fn has_opened(&self) -> bool {
+        self.opened.is_some()
+    }
+
+    /// The calls that wait for it to open.
+    pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = Call> {
+        std::mem::take(&mut self.waiting).into_iter().map(|(call, _)| call)
+    }
+
     /// Whether nobody waits for anything.
     pub(super) fn is_quiet(&self) -> bool {
         self.ledger.is_empty() && self.waiting.is_empty() && self.alone.is_none()
+    }
+
+    /// The request that the child works on, where it is one and no more.
+    pub(super) fn only(&self) -> Option<u64> {
+        self.ledger.only()
     }
 
     pub(super) fn is_idle(&self, now: Instant, most: Duration) -> bool {
@@ -184,7 +204,9 @@ impl Old {
                 return call.outlet.answer(ladder::mismatch(line, &fault));
             }
         }
-        if let Some(level) = line.log_level.and_then(|piece| piece.text())
+        // Log messages go to the one call that the session works on alone; others leave the level as that one set it.
+        if Self::is_exclusive(&line.method)
+            && let Some(level) = line.log_level.and_then(|piece| piece.text())
             && self.level.as_deref() != Some(&*level)
             && self.capabilities().get("logging").is_some()
         {
@@ -286,8 +308,10 @@ impl Old {
                 let Some(opened) = result() else {
                     env.log.warn("the MCP server answered neither server/discover nor initialize", &[]);
                     self.broken = true;
+                    env.known.tried(false);
                     return;
                 };
+                env.known.tried(true);
                 let _ = self.child.send(translate::INITIALIZED.as_bytes());
                 let has_tools = opened.pointer("/capabilities/tools").is_some();
                 self.opened = Some(opened);
@@ -497,8 +521,16 @@ impl Old {
 
     /// What is due by now.
     pub(super) fn tick(&mut self, env: &Env<'_>, happened: &mut Happened) {
-        if !self.ready && env.now >= self.began + STDIO_PROBE_TIME_MAX.saturating_mul(4) {
-            self.broken = true;
+        // A program that a package runner fetches first opens when it has it.
+        self.broken |= !self.ready && env.now >= self.began + env.request_time;
+        let (kept, late) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(call, _)| !self.broken && env.now < call.deadline);
+        self.waiting = kept;
+        let late: Vec<(Call, String)> = late;
+        for (call, _) in late {
+            happened.over.push(call.key);
+            call.fail(Failure::TimedOut);
         }
         if self.alone.as_ref().is_some_and(|alone| alone.gathers) {
             self.park(env, happened);

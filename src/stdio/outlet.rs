@@ -26,7 +26,7 @@ pub(crate) trait Caller: Send {
     /// The answer is a refusal; makes it, as [`Caller::begin`] does.
     fn refuse(&mut self, refusal: &Refusal<'_>) -> Reply;
 
-    /// Counts one more event stream.
+    /// Counts one more event stream, where this request has none yet.
     ///
     /// # Errors
     /// The answer, where there are as many as there may be.
@@ -122,7 +122,7 @@ impl Outlet {
         });
     }
 
-    /// Begins a stream with `head`. Does nothing where the answer has begun.
+    /// Begins an event stream with `head`, unless there are as many as there may be. Does nothing where the answer has begun.
     pub(crate) fn begin(&self, head: Reply) {
         self.change(|state| {
             if !state.begun && !state.gone {
@@ -214,6 +214,11 @@ impl Producer for Tap {
             return Step::Send { head: None, data: &self.piece, end };
         };
         self.begun = true;
+        // What begins here is an event stream, whichever request it answers; it may be one too many.
+        if let Err(refusal) = self.caller.take_place() {
+            self.shared.lock().gone = true;
+            return Step::Refuse(Box::new(refusal));
+        }
         let head = self.caller.begin(head);
         self.lines.clear();
         status_line(&mut self.lines, head.status);
@@ -242,7 +247,7 @@ impl Producer for Tap {
     }
 
     fn is_endless(&self) -> bool {
-        self.endless
+        self.endless && !self.shared.lock().ended
     }
 
     fn attached(&mut self, waker: Waker) {

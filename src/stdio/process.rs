@@ -44,6 +44,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
 
+use super::cut::{Answers, too_large};
 use super::framing::{Found, Lines};
 use super::input::Input;
 use super::launch::Launch;
@@ -58,7 +59,8 @@ pub(crate) trait Sink: Send + Sync {
     /// and told in the log.
     fn line(&self, line: &[u8]) -> bool;
 
-    /// A line was longer than it may be and is lost.
+    /// An answer was longer than a line may be, and does not say whose it is. One that does comes as [`Sink::line`],
+    /// with an error in the place of what is lost.
     fn too_long(&self) {}
 
     /// The child has ended, or never began. Nothing comes after it.
@@ -379,9 +381,13 @@ impl Running {
                         noise.push(b"\n", log, now);
                     }
                 }
-                Found::TooLong => {
+                Found::TooLong(cut) => {
                     log.warn("the MCP server wrote a line that is too long; it is lost", &[]);
-                    sink.too_long();
+                    match cut.answers() {
+                        Answers::One(id) => drop(sink.line(too_large(&id).as_bytes())),
+                        Answers::Somebody => sink.too_long(),
+                        Answers::Nobody => {}
+                    }
                 }
             });
             if read < buffer.len() {

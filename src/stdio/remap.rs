@@ -106,6 +106,13 @@ impl<A> Ledger<A> {
         self.open.is_empty()
     }
 
+    /// The request that is open, where it is one and no more.
+    #[must_use]
+    pub fn only(&self) -> Option<u64> {
+        let mut open = self.open.keys();
+        open.next().filter(|_| open.len() == 0).copied()
+    }
+
     /// Opens a request and gives its number, and the line that goes to the child. `None` for what is no request with an
     /// id that can be given back, or could be read in two ways.
     pub fn open(&mut self, request: &Line<'_>, asker: A) -> Option<(u64, String)> {

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::cut::too_large;
 use super::downgrade::Peer;
 use super::id::Id;
 use super::line::{Line, Shape};
@@ -325,14 +326,13 @@ impl Sink for Session {
     }
 
     fn too_long(&self) {
-        let mut state = self.lock();
-        let mut waiting = state.pending.keys();
-        // With one request under way it was the answer to that, in all likelihood.
-        if let (Some(id), None) = (waiting.next().cloned(), waiting.next()) {
-            let error = rpc_error(-32603, "the MCP server's answer is too large", Some(&id.json()));
-            if let Some(pending) = state.forget(&id) {
-                state.streams.emit(pending.stream, &error, true, Instant::now());
-            }
+        let only = {
+            let state = self.lock();
+            let mut waiting = state.pending.keys();
+            waiting.next().filter(|_| waiting.len() == 0).map(Id::json)
+        };
+        if let Some(id) = only {
+            self.line(too_large(&id).as_bytes());
         }
     }
 

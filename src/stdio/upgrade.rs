@@ -17,12 +17,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::Value;
 
 use super::Setting;
+use super::cut::too_large;
+use super::era::Known;
 use super::ladder;
 use super::line::Line;
 use super::modern::{Call, Failure, Who, has_room};
@@ -39,6 +41,7 @@ use crate::reply;
 pub(super) struct Upgrade {
     me: Weak<Self>,
     setting: Arc<Setting>,
+    known: Arc<Known>,
     state: Mutex<State>,
 }
 
@@ -52,6 +55,16 @@ struct State {
     calls: HashMap<u64, Who>,
     /// What a `requestState` names.
     parked: HashMap<Box<str>, Place>,
+    /// Calls for which a session was tried that could not be opened.
+    returned: Vec<Call>,
+}
+
+impl State {
+    /// The request that a child works on, where it is one and no more.
+    fn only(&self, run: u64) -> Option<u64> {
+        let user = self.users.get(self.runs.get(&run)?)?;
+        user.children.iter().find(|child| child.run == run)?.only()
+    }
 }
 
 /// Where a parked call is.
@@ -111,6 +124,14 @@ impl Sink for Run {
         self.upgrade.upgrade().is_none_or(|upgrade| upgrade.line(self.number, line))
     }
 
+    fn too_long(&self) {
+        let Some(upgrade) = self.upgrade.upgrade() else { return };
+        let only = upgrade.lock().only(self.number);
+        if let Some(number) = only {
+            upgrade.line(self.number, too_large(&number.to_string()).as_bytes());
+        }
+    }
+
     fn ended(&self, end: &End) {
         if let Some(upgrade) = self.upgrade.upgrade() {
             upgrade.ended(self.number, end);
@@ -119,10 +140,11 @@ impl Sink for Run {
 }
 
 impl Upgrade {
-    pub(super) fn new(setting: &Arc<Setting>) -> Arc<Self> {
+    pub(super) fn new(setting: &Arc<Setting>, known: &Arc<Known>) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             setting: Arc::clone(setting),
+            known: Arc::clone(known),
             state: Mutex::default(),
         })
     }
@@ -259,6 +281,11 @@ impl Upgrade {
     fn ended(&self, run: u64, _end: &End) {
         let mut guard = self.lock();
         let Some(who) = guard.runs.get(&run).cloned() else { return };
+        let child =
+            guard.users.get(&who).and_then(|user| user.children.iter().find(|child| child.run == run));
+        if child.is_some_and(|child| !child.has_opened()) {
+            self.known.tried(false);
+        }
         self.remove(&mut guard, &who, run, Failure::Died, Instant::now());
     }
 
@@ -269,12 +296,20 @@ impl Upgrade {
         let Some(user) = state.users.get_mut(who) else { return };
         let Some(at) = user.children.iter().position(|child| child.run == run) else { return };
         let mut happened = Happened::default();
-        user.children.swap_remove(at).close(fault, &mut happened);
+        let mut child = user.children.swap_remove(at);
+        let in_vain = !child.has_opened() && !self.known.is_legacy();
+        if in_vain {
+            state.returned.extend(child.take_waiting());
+        }
+        child.close(fault, &mut happened);
         if user.children.is_empty() {
             // Subscriptions lived in the sessions; their clients subscribe again.
             user.listens.drain(..).for_each(|listen| listen.outlet.end());
             let queue = std::mem::take(&mut user.queue);
             state.users.remove(who);
+            if in_vain {
+                return state.returned.extend(queue);
+            }
             for call in queue {
                 state.calls.remove(&call.key);
                 call.fail(fault);
@@ -283,11 +318,37 @@ impl Upgrade {
         self.settle(state, who, run, happened, now);
     }
 
+    /// The calls that sessions cannot serve, or need not any more, since the server has answered that it is modern.
+    pub(super) fn give_back(&self) -> Vec<Call> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if self.known.is_modern() {
+            for user in state.users.values_mut() {
+                // Its changes are at another child; the client subscribes again.
+                user.listens.drain(..).for_each(|listen| listen.outlet.end());
+                state.returned.extend(user.queue.drain(..));
+                for child in user.children.extract_if(.., |child| !child.is_ready()) {
+                    let mut child = child;
+                    state.runs.remove(&child.run);
+                    state.returned.extend(child.take_waiting());
+                }
+            }
+        }
+        state.users.retain(|_, user| !user.children.is_empty());
+        let mut returned = std::mem::take(&mut state.returned);
+        for call in &mut returned {
+            call.tried = true;
+            state.calls.remove(&call.key);
+        }
+        returned
+    }
+
     /// The client of a call has left (M-14).
     pub(super) fn left(&self, key: u64) {
         let now = Instant::now();
         let mut guard = self.lock();
         let state = &mut *guard;
+        state.returned.retain(|call| call.key != key);
         let Some(who) = state.calls.remove(&key) else { return };
         let Some(user) = state.users.get_mut(&who) else { return };
         user.queue.retain(|call| call.key != key);
@@ -305,8 +366,11 @@ impl Upgrade {
     pub(super) fn tick(&self, now: Instant) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let mut idle = Vec::new();
+        let mut over = Vec::new();
         let mut done = Vec::new();
+        // Sessions that were tried at a server that is modern end with what they work on.
+        let modern = self.known.is_modern();
+        let most = if modern { Duration::ZERO } else { self.setting.stdio.session_idle_time };
         for (who, user) in &mut state.users {
             for listen in &mut user.listens {
                 if now >= listen.keep_alive {
@@ -318,8 +382,8 @@ impl Upgrade {
             for child in &mut user.children {
                 let mut happened = Happened::default();
                 child.tick(&self.env(now), &mut happened);
-                if child.is_idle(now, self.setting.stdio.session_idle_time) && !listened {
-                    idle.push((who.clone(), child.run));
+                if child.is_broken() || child.is_idle(now, most) && !listened {
+                    over.push((who.clone(), child.run));
                 }
                 done.push((who.clone(), child.run, happened));
             }
@@ -335,7 +399,7 @@ impl Upgrade {
         for (who, run, happened) in done {
             self.settle(state, &who, run, happened, now);
         }
-        for (who, run) in idle {
+        for (who, run) in over {
             self.remove(state, &who, run, Failure::Died, now);
         }
         // A name outlives its call by no more than a tick.
@@ -345,7 +409,9 @@ impl Upgrade {
                 user.children.iter().any(|child| child.run == place.run && child.has_parked(place.number))
             })
         });
-        users.values().any(|user| !user.queue.is_empty() || !user.children.iter().all(Old::is_quiet))
+        modern && !users.is_empty()
+            || !state.returned.is_empty()
+            || users.values().any(|user| !user.queue.is_empty() || !user.children.iter().all(Old::is_quiet))
     }
 
     /// Ends the subscriptions in good order.
@@ -358,7 +424,13 @@ impl Upgrade {
     }
 
     fn env(&self, now: Instant) -> Env<'_> {
-        Env { now, request_time: self.setting.stdio.request_time, log: &self.setting.log, seal: self }
+        Env {
+            now,
+            request_time: self.setting.stdio.request_time,
+            log: &self.setting.log,
+            seal: self,
+            known: &self.known,
+        }
     }
 
     /// A new name for a parked call, and the `requestState` that its client gets.

@@ -4,7 +4,7 @@
 //!            take ┌────────┐ answer: 2026-07-28 ┌───────┐
 //!  cold ────────▶ │ probed │ ─────────────────▶ │ ready │ ◀─┐ requests and answers
 //!                 └────────┘                    └───────┘ ──┘
-//!                  │  │ any other answer, or none   │ it dies: all who wait get an error
+//!                  │  │ any other answer            │ it dies: all who wait get an error
 //!          it dies │  ▼                             ▼
 //!                  │ legacy, for good            ┌──────┐ a pause that doubles, up to a cap
 //!                  └───────────────────────────▶ │ down │ ──▶ probed
@@ -13,8 +13,10 @@
 //!
 //! The first request makes us ask `server/discover`. Whatever is understood as modern pins the era, for this child and
 //! for the configuration: a child that was opened in one era runs the other's requests with the wrong rules, so the two
-//! never meet. One lock around the state of a child, held for the length of a table look-up and a write that cannot
-//! block; lines from the child come in on the thread `children`, requests on workers, time on `stdio-timer`.
+//! never meet. While the answer is out, and nothing is known yet, calls that have waited long enough go to sessions
+//! (`era.rs`); this child stays, in case that it answers. One lock around the state of a child, held for the length of a
+//! table look-up and a write that cannot block; lines from the child come in on the thread `children`, requests on
+//! workers, time on `stdio-timer`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -23,6 +25,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::Setting;
+use super::cut::too_large;
+use super::era::{Era, Known};
 use super::ladder;
 use super::line::Line;
 use super::modern::{Call, Failure, Who, has_room, who};
@@ -33,8 +37,8 @@ use super::remap::{Answer, Ledger, Lost, Routed, cancellation};
 use super::upgrade::Upgrade;
 use crate::limits::{
     STDIO_BACKOFF_TIME_MAX, STDIO_BACKOFF_TIME_MIN, STDIO_KEEP_ALIVE, STDIO_PENDING_MAX,
-    STDIO_PROBE_TIME_MAX, STDIO_SCHEMA_PAGES_MAX, STDIO_SCHEMA_TIME_MAX, STDIO_SHARED_PENDING_MAX,
-    STDIO_STEADY_TIME, STDIO_WAIT_TIME_MAX,
+    STDIO_SCHEMA_PAGES_MAX, STDIO_SCHEMA_TIME_MAX, STDIO_SHARED_PENDING_MAX, STDIO_STEADY_TIME,
+    STDIO_WAIT_TIME_MAX,
 };
 use crate::reply;
 
@@ -43,27 +47,7 @@ pub(super) struct Home {
     pub(super) setting: Arc<Setting>,
     /// Serves what a child without the modern era cannot.
     pub(super) legacy: Arc<Upgrade>,
-    /// What was found out; kept for as long as the program runs.
-    pub(super) era: Mutex<Option<Era>>,
-}
-
-/// What a child speaks.
-#[derive(Clone, Debug)]
-pub(super) enum Era {
-    /// These revisions, without a handshake.
-    Modern(Arc<[String]>),
-    /// Nothing but sessions.
-    Legacy,
-}
-
-impl Home {
-    pub(super) fn era(&self) -> Option<Era> {
-        self.era.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn pin(&self, era: Era) {
-        *self.era.lock().unwrap_or_else(PoisonError::into_inner) = Some(era);
-    }
+    pub(super) known: Arc<Known>,
 }
 
 /// A child that many share.
@@ -157,6 +141,14 @@ impl Sink for Run {
         self.warm.upgrade().is_none_or(|warm| warm.line(self.number, line))
     }
 
+    fn too_long(&self) {
+        let Some(warm) = self.warm.upgrade() else { return };
+        let only = warm.lock().ledger.only();
+        if let Some(number) = only {
+            warm.line(self.number, too_large(&number.to_string()).as_bytes());
+        }
+    }
+
     fn ended(&self, end: &End) {
         if let Some(warm) = self.warm.upgrade() {
             warm.ended(self.number, end);
@@ -215,6 +207,7 @@ impl Warm {
         let run = Arc::new(Run { warm: Weak::clone(&self.me), number: state.run });
         state.began = now;
         state.tools_asked = None;
+        self.home.known.start_anew();
         match self.home.setting.children.spawn(&self.home.setting.launch, run) {
             Ok(child) => {
                 let (_, line) = state
@@ -236,7 +229,7 @@ impl Warm {
         if call.outlet.is_gone() {
             return;
         }
-        let supported = match self.home.era() {
+        let supported = match self.home.known.era() {
             Some(Era::Modern(supported)) => supported,
             _ => Arc::default(),
         };
@@ -374,17 +367,8 @@ impl Warm {
 
     /// The answer to `server/discover` decides the era.
     fn probed(&self, state: &mut State, text: &str, code: Option<i64>, now: Instant) -> Vec<Call> {
-        let Some(supported) = ladder::supported(text, code) else {
-            let known = self.home.era();
-            if !matches!(known, Some(Era::Modern(_))) {
-                self.home
-                    .setting
-                    .log
-                    .info("the MCP server speaks sessions only; modern requests are translated", &[]);
-            }
-            return self.is_legacy(state);
-        };
-        self.home.pin(Era::Modern(supported.into()));
+        let Some(supported) = ladder::supported(text, code) else { return self.is_legacy(state) };
+        self.home.known.pin(Era::Modern(supported.into()));
         state.phase = Phase::Ready;
         for call in std::mem::take(&mut state.parked) {
             self.lead(state, call, now);
@@ -393,7 +377,11 @@ impl Warm {
     }
 
     fn is_legacy(&self, state: &mut State) -> Vec<Call> {
-        self.home.pin(Era::Legacy);
+        if !self.home.known.is_legacy() {
+            let log = &self.home.setting.log;
+            log.info("the MCP server speaks sessions only; modern requests are translated", &[]);
+        }
+        self.home.known.pin(Era::Legacy);
         state.phase = Phase::Cold;
         state.run += 1;
         if let Some(child) = state.child.take() {
@@ -441,13 +429,21 @@ impl Warm {
                 pending.give_up(entry.id(), Failure::Died);
             }
         }
-        let parked = std::mem::take(&mut state.parked);
-        parked.into_iter().for_each(|call| call.fail(Failure::Died));
         if end.asked {
+            state.parked.drain(..).for_each(|call| call.fail(Failure::Died));
             state.phase = Phase::Cold;
             return;
         }
         state.failures = if now >= state.began + STDIO_STEADY_TIME { 1 } else { state.failures + 1 };
+        let known = &self.home.known;
+        if state.phase == Phase::Probing && state.failures > 1 && known.opens_sessions() && !known.is_modern()
+        {
+            let calls = self.is_legacy(&mut state);
+            drop(state);
+            return calls.into_iter().for_each(|call| self.home.legacy.take(call, now));
+        }
+        let elsewhere = if state.phase == Phase::Probing { self.be_silent(&mut state) } else { Vec::new() };
+        state.parked.drain(..).for_each(|call| call.fail(Failure::Died));
         let pause = backoff(state.failures);
         let fields: [crate::log::Field<'_>; 2] = [("in_ms", &pause.as_millis()), ("deaths", &state.failures)];
         self.home.setting.log.warn("the MCP server is started again", &fields);
@@ -456,6 +452,26 @@ impl Warm {
         } else {
             state.phase = Phase::Down(now + pause);
         }
+        drop(state);
+        elsewhere.into_iter().for_each(|call| self.home.legacy.take(call, now));
+    }
+
+    /// The question what the server speaks is not answered: gives the calls that sessions are tried for.
+    fn be_silent(&self, state: &mut State) -> Vec<Call> {
+        if self.home.known.be_silent() {
+            let log = &self.home.setting.log;
+            log.warn(
+                "the MCP server has not answered server/discover yet; sessions are tried meanwhile",
+                &[],
+            );
+        }
+        if !self.home.known.is_served_by_sessions() {
+            return Vec::new();
+        }
+        let (kept, gone): (VecDeque<Call>, VecDeque<Call>) =
+            state.parked.drain(..).partition(|call| call.tried);
+        state.parked = kept;
+        gone.into()
     }
 
     /// What is due by now: deadlines, comments on silent streams, the next start; `true` while something will be.
@@ -463,15 +479,13 @@ impl Warm {
         let mut guard = self.lock();
         let state = &mut *guard;
         let mut elsewhere = Vec::new();
+        let is_overdue = |state: &State| now >= state.began + self.home.setting.stdio.probe_time;
         match state.phase {
             Phase::Down(until) if now >= until => self.start(state, now),
-            Phase::Probing if now >= state.began + STDIO_PROBE_TIME_MAX => {
-                self.home
-                    .setting
-                    .log
-                    .warn("the MCP server did not answer server/discover; it is taken for legacy", &[]);
-                elsewhere = self.is_legacy(state);
+            Phase::Probing if self.home.known.is_legacy() => {
+                elsewhere = self.is_legacy(state); // another child has answered
             }
+            Phase::Probing if is_overdue(state) => elsewhere = self.be_silent(state),
             _ => {}
         }
         let mut late = Vec::new();
@@ -497,8 +511,12 @@ impl Warm {
         let (kept, overdue) =
             std::mem::take(&mut state.parked).into_iter().partition(|call| now < call.deadline);
         state.parked = kept;
-        let due = matches!(state.phase, Phase::Probing | Phase::Down(_));
-        let busy = due || !state.ledger.is_empty() || !state.parked.is_empty();
+        let busy = match state.phase {
+            // An answer that is out for long is not waited for at every tick.
+            Phase::Probing => !is_overdue(state) || !state.parked.is_empty(),
+            Phase::Down(_) => true,
+            Phase::Cold | Phase::Ready => !state.ledger.is_empty() || !state.parked.is_empty(),
+        };
         drop(guard);
         let overdue: VecDeque<Call> = overdue;
         overdue.into_iter().for_each(|call| call.fail(Failure::TimedOut));

@@ -36,6 +36,10 @@ pub(crate) enum Deed {
     Stdout(u64),
     /// One valid line of at least so many bytes.
     Long(u64),
+    /// A result of so many bytes, in one line.
+    Large(u64),
+    /// The id of the answer behind everything else.
+    IdLast,
     /// So many lines that are no JSON.
     Garbage(u64),
     /// Half of the answer, the rest after so many milliseconds.
@@ -85,6 +89,8 @@ impl Deed {
             "stderr-line" => Self::StderrLine(number()),
             "stdout" => Self::Stdout(number()),
             "long" => Self::Long(number()),
+            "large" => Self::Large(number()),
+            "id-last" => Self::IdLast,
             "garbage" => Self::Garbage(number()),
             "partial" => Self::Partial(number()),
             "half" => Self::Half(status()),
@@ -137,6 +143,8 @@ impl Deed {
                 let data = "x".repeat(usize::try_from(bytes).unwrap());
                 wire::notify("notifications/message", &json!({"level": "info", "data": data}));
             }
+            Self::Large(bytes) => how.large = Some(usize::try_from(bytes).unwrap()),
+            Self::IdLast => how.id_last = true,
             Self::Garbage(lines) => (0..lines).for_each(|n| wire::line(&format!("{n} this is {{ no JSON"))),
             Self::Partial(millis) => how.partial = Some(Duration::from_millis(millis)),
             Self::Half(status) => {
@@ -198,6 +206,8 @@ pub(crate) struct How {
     batch: bool,
     id: Option<String>,
     error: Option<i64>,
+    large: Option<usize>,
+    id_last: bool,
 }
 
 impl How {
@@ -210,7 +220,12 @@ impl How {
             Some(code) => Err(wire::error(code, "an error as told", Value::Null)),
             None => outcome,
         };
-        let mut text = wire::response(self.id.as_deref().unwrap_or(id), &outcome);
+        let outcome = match self.large {
+            Some(bytes) => Ok(json!({"content": [{"type": "text", "text": "x".repeat(bytes)}]})),
+            None => outcome,
+        };
+        let id = self.id.as_deref().unwrap_or(id);
+        let mut text = if self.id_last { wire::id_last(id, &outcome) } else { wire::response(id, &outcome) };
         if self.batch {
             text = format!("[{text}]");
         }

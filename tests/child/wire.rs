@@ -35,6 +35,14 @@ pub(crate) fn response(id: &str, outcome: &Result<Value, Value>) -> String {
     }
 }
 
+/// As [`response`], with its members in the order of the official TypeScript server.
+pub(crate) fn id_last(id: &str, outcome: &Result<Value, Value>) -> String {
+    match outcome {
+        Ok(result) => format!(r#"{{"result":{result},"jsonrpc":"2.0","id":{id}}}"#),
+        Err(error) => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#),
+    }
+}
+
 /// An error object.
 pub(crate) fn error(code: i64, message: &str, data: Value) -> Value {
     let mut error = json!({"code": code, "message": message});

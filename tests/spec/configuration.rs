@@ -133,6 +133,21 @@ fn uncommented() -> String {
     out
 }
 
+/// `--demo` with the example: it has the organisation, and says that tokens of another issuer are accepted.
+#[test]
+fn the_example_has_what_the_demonstration_needs() {
+    let example = root().join("config.yaml");
+    let output = Command::new(env!("CARGO_BIN_EXE_openmcpauthproxy"))
+        .args(["--demo", "--check", "--config"])
+        .arg(&example)
+        .output()
+        .unwrap();
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}{}", text(&output.stderr));
+    let line = "logins go to https://api.asgardeo.io/t/openmcpauthdemo, while tokens are accepted from";
+    assert!(told.contains(line) && told.contains("hint: take authorization_servers, jwks_uri"), "{told}");
+}
+
 #[test]
 fn the_example_holds_every_key_and_loads() {
     let output = check(&root().join("config.yaml"));
@@ -140,9 +155,14 @@ fn the_example_holds_every_key_and_loads() {
     assert!(!text(&output.stdout).contains("guessed"), "{}", text(&output.stdout));
 
     let all = uncommented();
-    for line in
-        ["leeway_seconds: 60", "limits:", "  workers: 8", "issuers:", "  - issuer: https://other", "default:"]
-    {
+    for line in [
+        "leeway_seconds: 60",
+        "limits:",
+        "  workers: 16",
+        "issuers:",
+        "  - issuer: https://other",
+        "default:",
+    ] {
         assert!(all.lines().any(|found| found.starts_with(line)), "{line} was not uncommented:\n{all}");
     }
     let file =

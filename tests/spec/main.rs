@@ -7,6 +7,7 @@ mod engine;
 mod attacks;
 mod framing;
 mod failing;
+mod starting;
 mod vanishing;
 mod tokens;
 mod issuers;

@@ -127,6 +127,7 @@ fn dependencies_are_the_ones_that_were_decided() {
     let decided = BTreeSet::from([
         "base64",
         "crossbeam-channel",
+        "crypto-bigint",
         "httparse",
         "memchr",
         "pico-args",

@@ -1,6 +1,9 @@
 //! MCP servers that are programs, and clients of the modern era; the program is the scripted child.
 
 mod downgraded;
+mod large;
+mod levels;
+mod probing;
 mod shared;
 mod translated;
 

@@ -483,3 +483,28 @@ fn nobody_takes_more_than_a_share() {
     assert_eq!(Client::new(&brief).call("echo", json!({"message": "hi"})).text(), "hi");
     crate::stdio::no_process_is_left(&brief);
 }
+
+/// Section 3.4, section 7 number 1: a subscription ends in good order when the proxy stops, with its result.
+#[test]
+fn subscriptions_get_their_result_when_the_proxy_stops() {
+    for (era, share) in [("modern", Share::All), ("modern", Share::Principal), ("legacy", Share::All)] {
+        let world = world(&format!("--era {era}"), |stdio| stdio.share = share);
+        let listen = |subject: &str| {
+            let client = Client::with(&world, &world.token().subject(subject));
+            let params = json!({"notifications": {"toolsListChanged": true}});
+            Events::begin(client.send("\"s\"", "subscriptions/listen", &params))
+        };
+        let mut all = [listen("anna"), listen("anna"), listen("berta")];
+        for events in &mut all {
+            assert_eq!(events.next().unwrap()["method"], "notifications/subscriptions/acknowledged");
+        }
+        let (_, took) = timed(|| drop(world));
+        for events in &mut all {
+            let last = events.next().unwrap_or_else(|| panic!("{era} {share:?}: no result"));
+            assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!("s"), &json!("complete")));
+            assert_eq!(last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "s");
+            assert_eq!(events.next(), None);
+        }
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+}

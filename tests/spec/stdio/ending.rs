@@ -1,12 +1,14 @@
 //! Nothing is left behind, however it ends.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::program::Program;
 use super::{Client, is_alive, scripted_child, world};
+use crate::modern;
 use crate::world::wait_until;
 
 /// 200 sessions opened and abandoned: after the idle time no process, thread or descriptor is left of them.
@@ -81,12 +83,59 @@ fn a_killed_child_is_heard_of_at_once() {
     wait_until("all are under way", || {
         client.seen().iter().filter(|line| line["params"]["name"] == "do").count() == 100
     });
-    let killed = std::time::Instant::now();
+    let killed = Instant::now();
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
     for raw in &mut waiting {
         let answer = raw.answer().unwrap();
         assert_eq!(super::messages(&answer).pop().unwrap()["error"]["message"], "the MCP server died");
     }
-    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+    let heard = killed.elapsed();
     assert_eq!(Client::open(&world).tool("echo", json!({"message": "next"})), "next");
+    println!("legacy: 100 heard of it after {heard:?}, the next was answered after {:?}", killed.elapsed());
+    assert!(heard < Duration::from_secs(5), "{heard:?}");
+}
+
+/// The same at the child that all share, while calls of many come and go.
+#[test]
+fn a_killed_child_is_heard_of_at_once_by_all_who_share_it() {
+    let world = modern::world("--era modern", |_| {});
+    let client = modern::Client::new(&world);
+    let whoami: Value = serde_json::from_str(client.call("whoami", json!({})).text()).unwrap();
+    let pid = i32::try_from(whoami["pid"].as_i64().unwrap()).unwrap();
+    let hang = json!({"name": "do", "arguments": {"deed": "late:60000"}});
+    let callers: Vec<_> =
+        (0..4).map(|n| modern::Client::with(&world, &world.token().subject(&format!("s{n}")))).collect();
+    let mut waiting: Vec<_> = (0..200).map(|n| callers[n % 4].send("\"w\"", "tools/call", &hang)).collect();
+    wait_until("all are under way", || {
+        client.seen().iter().filter(|line| line.contains("late:60000")).count() == 200
+    });
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for caller in &callers {
+            let over = &over;
+            // Until the end each call is answered, be it that the child died meanwhile.
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let answer = caller.call("echo", json!({"message": "load"}));
+                    let error = &answer.last()["error"]["code"];
+                    assert!(error == -32603 || answer.text() == "load", "{answer:?}");
+                }
+            });
+        }
+        let killed = Instant::now();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        for raw in &mut waiting {
+            let answer = modern::read(raw);
+            assert_eq!((answer.code(), &answer.last()["id"]), (-32603, &json!("w")));
+            assert_eq!(answer.last()["error"]["message"], "the MCP server died");
+        }
+        let heard = killed.elapsed();
+        assert_eq!(client.call("echo", json!({"message": "next"})).text(), "next");
+        println!(
+            "modern: 200 heard of it after {heard:?}, the next was answered after {:?}",
+            killed.elapsed()
+        );
+        over.store(true, Ordering::Relaxed);
+        assert!(heard < Duration::from_secs(5), "{heard:?}");
+    });
 }

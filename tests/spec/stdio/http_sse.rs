@@ -3,12 +3,17 @@
 use serde_json::json;
 
 use super::{Client, Event, call, deed_with_token, initialize, no_process_is_left, read_until, world};
+use crate::world::issuer::Token;
 use crate::world::raw::Raw;
 use crate::world::{World, request, wait_until};
 
 /// Opens a stream, and gives it with the address for messages.
 fn open(world: &World, subject: &str) -> (Raw, String, String) {
-    let bearer = format!("Bearer {}", world.token().subject(subject).compact());
+    open_with(world, &world.token().subject(subject))
+}
+
+pub fn open_with(world: &World, token: &Token) -> (Raw, String, String) {
+    let bearer = format!("Bearer {}", token.compact());
     let mut raw = world.raw();
     raw.send(request("GET", "/sse", &[("Authorization", &bearer)], ""));
     let head = raw.head().unwrap();

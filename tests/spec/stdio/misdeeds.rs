@@ -127,7 +127,7 @@ fn a_stuck_child_hurts_only_itself() {
         assert_eq!(well.tool("echo", json!({"message": n.to_string()})), n.to_string());
     }
     let long = Client::open(&world);
-    let answer = long.post(&deed(1, "long:200000"));
+    let answer = long.post(&deed(1, "large:200000"));
     assert_eq!(messages(&answer).pop().unwrap()["error"]["message"], "the MCP server's answer is too large");
     assert_eq!(long.tool("echo", json!({"message": "on"})), "on");
     for client in [&deaf, &flooding, &noisy] {

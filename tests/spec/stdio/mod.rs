@@ -3,14 +3,16 @@
 mod sessions;
 mod routing;
 mod misdeeds;
+mod places;
 mod ending;
+mod expiry;
 mod http_sse;
 mod program;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use open_mcp_auth_proxy::config::{CommandLine, Stdio, Upstream};
+use open_mcp_auth_proxy::config::{CommandLine, Config, Stdio, Upstream};
 use serde_json::{Value, json};
 
 use crate::world::raw::{Raw, RawAnswer};
@@ -28,10 +30,22 @@ pub fn scripted_child() -> PathBuf {
 
 /// A world whose MCP server is the scripted child with these arguments.
 pub fn world(arguments: &str, change: impl FnOnce(&mut Stdio)) -> World {
+    world_with(arguments, change, |_| {})
+}
+
+/// As [`world`], with other things changed too.
+pub fn world_with(
+    arguments: &str,
+    change: impl FnOnce(&mut Stdio),
+    besides: impl FnOnce(&mut Config),
+) -> World {
     let command = CommandLine::split(&format!("{} {arguments}", scripted_child().display())).unwrap();
     let mut stdio = Stdio::new(command);
     change(&mut stdio);
-    World::with(|config| config.upstream = Upstream::Stdio(Box::new(stdio)))
+    World::with(|config| {
+        config.upstream = Upstream::Stdio(Box::new(stdio));
+        besides(config);
+    })
 }
 
 /// A client with a legacy session.

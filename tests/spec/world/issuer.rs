@@ -214,6 +214,7 @@ struct Shared {
     asked: Mutex<Vec<String>>,
     fetches: AtomicUsize,
     down: AtomicBool,
+    slow: Mutex<Duration>,
     stopped: AtomicBool,
 }
 
@@ -265,6 +266,11 @@ impl Issuer {
         self.shared.down.store(down, Ordering::SeqCst);
     }
 
+    /// Answers take that long.
+    pub fn set_slow(&self, slow: Duration) {
+        *self.shared.slow.lock().unwrap() = slow;
+    }
+
     /// How often the key set was asked for.
     pub fn fetches(&self) -> usize {
         self.shared.fetches.load(Ordering::SeqCst)
@@ -291,6 +297,8 @@ impl Shared {
                 return;
             }
         }
+        let slow = *self.slow.lock().unwrap();
+        thread::sleep(slow);
         let (status, body) = if self.down.load(Ordering::SeqCst) {
             (500, "down".to_owned())
         } else if path == "/jwks" {
