@@ -10,15 +10,14 @@ use std::time::Duration;
 
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::Response;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
+use super::agents::Agents;
 use super::discovery::{self, Metadata, MetadataFault, Place, UrlFault};
 use super::fault::Shown;
 use super::jwks::{KeySet, SetFault};
-use super::reach::{ByName, PublicOnly, Reach};
-use super::roots::{RootsFault, extra_roots};
+use super::roots::RootsFault;
 use crate::config::{Algorithm, Allowed, Issuer};
 use crate::limits::{
     INTROSPECTION_IDLE_MAX, INTROSPECTION_TIME_MAX, JWKS_BYTES_MAX, JWKS_FETCH_TIME_MAX,
@@ -152,11 +151,7 @@ pub struct Found {
 /// Makes the requests. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
-    /// One for each set of roots, to be tried in this order: ureq takes roots as whole certificates, and Mozilla's are
-    /// there in a shortened form only, so the two cannot be put into one.
-    named: Vec<Agent>,
-    /// The same, for hosts that metadata alone names.
-    public: Vec<Agent>,
+    agents: Agents,
 }
 
 impl Fetcher {
@@ -178,26 +173,12 @@ impl Fetcher {
     }
 
     fn with(ca_file: Option<&Path>, time: Duration, idle: usize) -> Result<Self, RootsFault> {
-        let extra = extra_roots(ca_file)?;
-        let mut roots = Vec::new();
-        if !extra.is_empty() {
-            let extra = extra.iter().map(|root| Certificate::from_der(root).to_owned());
-            roots.push(RootCerts::from(extra));
-        }
-        roots.push(RootCerts::WebPki);
-        let connector = DefaultConnector::default;
-        let configs = || roots.iter().cloned().map(|roots| config(roots, time, idle));
-        Ok(Self {
-            named: configs().map(|with| Agent::with_parts(with, connector(), ByName::default())).collect(),
-            public: configs()
-                .map(|with| Agent::with_parts(with, connector(), PublicOnly::default()))
-                .collect(),
-        })
+        Ok(Self { agents: Agents::new(ca_file, |roots| config(roots, time, idle))? })
     }
 
     /// Ends the requests under way, and refuses all that follow.
     pub fn shutdown(&self) {
-        self.named.iter().chain(&self.public).cloned().for_each(Agent::shutdown);
+        self.agents.shutdown();
     }
 
     /// Where things of `source` are: as the configuration says, and for the rest as the issuer's metadata says.
@@ -301,40 +282,11 @@ impl Fetcher {
         request: impl Fn(&Agent, &str) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<Response<Body>, FetchFault> {
         discovery::check_url(&place.url).map_err(|why| FetchFault::Url(Shown::of(&place.url), why))?;
-        let agents = match place.reach {
-            Reach::Named => &self.named,
-            Reach::Public => &self.public,
-        };
-        by_roots(agents, |agent| request(agent, &place.url)).map_err(|err| match err {
+        self.agents.ask(place.reach, |agent| request(agent, &place.url)).map_err(|err| match err {
             Some(err) => FetchFault::Unreachable(Shown::of(&place.url), err.to_string()),
             None => FetchFault::Broken,
         })
     }
-}
-
-/// Makes one request with the first of `agents`, and with the next one where the certificate does not fit the roots. A
-/// handshake that failed has sent nothing, so asking again is no repetition.
-///
-/// # Errors
-/// That of the last agent that was tried; `None` where there is none.
-pub(crate) fn by_roots(
-    agents: &[Agent],
-    request: impl Fn(&Agent) -> Result<Response<Body>, ureq::Error>,
-) -> Result<Response<Body>, Option<ureq::Error>> {
-    let mut last = None;
-    for agent in agents {
-        match request(agent) {
-            Ok(answer) => return Ok(answer),
-            Err(err) => {
-                let other_roots_may_do = is_about_the_certificate(&err);
-                last = Some(err);
-                if !other_roots_may_do {
-                    break;
-                }
-            }
-        }
-    }
-    Err(last)
 }
 
 fn config(roots: RootCerts, time: Duration, idle: usize) -> Config {
@@ -352,13 +304,4 @@ fn config(roots: RootCerts, time: Duration, idle: usize) -> Config {
         .accept_encoding(AutoHeaderValue::None) // what is not compressed cannot be a bomb
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .build()
-}
-
-fn is_about_the_certificate(err: &ureq::Error) -> bool {
-    let tls = match err {
-        ureq::Error::Rustls(tls) => Some(tls),
-        ureq::Error::Io(io) => io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
-        _ => None,
-    };
-    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
 }

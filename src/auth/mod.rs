@@ -19,6 +19,7 @@ pub mod jwks;
 pub mod keys;
 pub mod discovery;
 pub mod reach;
+pub(crate) mod agents;
 pub mod fetch;
 pub mod roots;
 pub mod introspection;

@@ -19,7 +19,9 @@ use super::document::{Description, Direct, Registration};
 use super::form::encode;
 use super::idp::{Ask, FORM, Idp, IdpFault, JSON, Told};
 use super::{NewClient, Provider, Trouble};
+use crate::auth::discovery::Place;
 use crate::auth::fault::Shown;
+use crate::auth::reach::Reach;
 use crate::clock::Timestamp;
 use crate::config::login::Asgardeo as Settings;
 use crate::limits::{
@@ -85,7 +87,12 @@ impl Asgardeo {
         let pair = STANDARD.encode(format!("{}:{}", encode(id), encode(secret.expose())));
         let authorization = Secret::new(format!("Basic {pair}"));
         let body = format!("grant_type=client_credentials&scope={MANAGE}");
-        let ask = Ask { url: &url, body: Some((FORM, body.as_bytes())), authorization: Some(&authorization) };
+        let ask = Ask {
+            url: &url,
+            reach: Reach::Named,
+            body: Some((FORM, body.as_bytes())),
+            authorization: Some(&authorization),
+        };
         let told = idp.ask(&ask)?;
         let refused =
             |hint| IdpFault::Refused { url: Shown::of(&url), status: told.status, code: told.code(), hint };
@@ -116,7 +123,9 @@ impl Asgardeo {
         let mut again = true;
         loop {
             let token = self.management_token(idp, now)?;
-            let asked = idp.ask(&Ask { url: &url, body: Some((JSON, body)), authorization: Some(&token) });
+            let ask =
+                Ask { url: &url, reach: Reach::Named, body: Some((JSON, body)), authorization: Some(&token) };
+            let asked = idp.ask(&ask);
             let told = match asked {
                 // The status says all; whatever is written beside it goes nowhere.
                 Err(IdpFault::NotJson(_, 201)) => return Ok(()),
@@ -195,7 +204,7 @@ impl Provider for Asgardeo {
         Ok(Description {
             members,
             authorize: self.settings.authorize.clone(),
-            token: self.settings.token.clone(),
+            token: Place::named(&self.settings.token),
             register: self.settings.credentials.is_some().then_some(Registration::Ours),
             direct: Direct::default(),
         })

@@ -11,8 +11,9 @@ use ureq::http::Uri;
 use super::Provider;
 use super::document::{AUTHORIZE, Description, Direct, REGISTER, Registration, TOKEN};
 use super::idp::{Ask, Idp, IdpFault};
-use crate::auth::discovery;
+use crate::auth::discovery::{self, Place};
 use crate::auth::fault::Shown;
+use crate::auth::reach::Reach;
 use crate::config::login::Described;
 use crate::provider::preset::Preset;
 
@@ -44,6 +45,11 @@ impl Default {
         for url in urls {
             match self.fetch(idp, &url, issuer) {
                 Ok(members) => return Ok(members),
+                // The other places are on the same host.
+                Err(fault @ IdpFault::Unreachable(..)) => {
+                    tried.push(fault);
+                    break;
+                }
                 Err(fault) => tried.push(fault),
             }
         }
@@ -51,7 +57,7 @@ impl Default {
     }
 
     fn fetch(&self, idp: &Idp, url: &str, issuer: &str) -> Result<Map<String, Value>, IdpFault> {
-        let told = idp.ask(&Ask { url, body: None, authorization: None })?;
+        let told = idp.ask(&Ask { url, reach: Reach::Named, body: None, authorization: None })?;
         if told.status != 200 {
             return Err(IdpFault::Status(Shown::of(url), told.status));
         }
@@ -80,16 +86,26 @@ impl Default {
         name: &'static str,
         mapped: Option<&String>,
         path: &str,
-    ) -> Result<String, IdpFault> {
-        let found = members.get(name).and_then(Value::as_str).map(str::to_owned);
-        let (first, second) = if self.described.response.contains_key(name) {
-            (found, mapped.cloned())
+    ) -> Result<Place, IdpFault> {
+        let written = &self.described;
+        let found = members.get(name).and_then(Value::as_str);
+        let mapped = mapped.map(|url| Place::named(url));
+        let (first, second) = if written.response.contains_key(name) {
+            (found.map(Place::named), mapped)
         } else {
-            (mapped.cloned(), found)
+            (mapped, found.map(|url| self.derived(url)))
         };
-        let below = || self.described.base.as_ref().map(|base| format!("{base}{path}"));
+        let below = || written.base.as_ref().map(|base| Place::named(&format!("{base}{path}")));
         let missing = || IdpFault::Member(Shown::of(&self.described.issuer), name);
         first.or(second).or_else(below).ok_or_else(missing)
+    }
+
+    /// An endpoint that stands in metadata: only where the operator named its host may that be in here.
+    fn derived(&self, url: &str) -> Place {
+        let written = &self.described;
+        let named = [Some(&written.issuer), written.metadata.as_ref(), written.base.as_ref()];
+        let named: Vec<&str> = named.into_iter().flatten().map(String::as_str).collect();
+        Place { url: url.to_owned(), reach: Reach::of(url, &named) }
     }
 }
 
@@ -112,7 +128,7 @@ impl Provider for Default {
         };
         let mapped = &written.mapped;
         let authorize =
-            self.endpoint(&members, "authorization_endpoint", mapped.authorize.as_ref(), AUTHORIZE)?;
+            self.endpoint(&members, "authorization_endpoint", mapped.authorize.as_ref(), AUTHORIZE)?.url;
         let token = self.endpoint(&members, "token_endpoint", mapped.token.as_ref(), TOKEN)?;
         let offers = mapped.register.is_some() || members.contains_key("registration_endpoint") || by_hand;
         let register = if self.preset.registration && offers {
@@ -165,6 +181,7 @@ fn is_inside(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::login::{Changes, Mapped};
 
     /// Requirements 4.3: what is derived must not lead where only this machine can go.
     #[test]
@@ -186,5 +203,44 @@ mod tests {
         ] {
             assert_eq!(is_proper(endpoint, issuer), proper, "{endpoint} of {issuer}");
         }
+    }
+
+    /// Requirements 4.3: what an endpoint's name leads to is judged when it is connected to, unless the operator named
+    /// its host.
+    #[test]
+    fn an_endpoint_that_metadata_names_must_be_public() {
+        let described = |response: Value| Described {
+            issuer: "https://idp.corp".into(),
+            metadata: Some("https://meta.corp/known".into()),
+            base: Some("https://base.corp".into()),
+            response: response.as_object().cloned().unwrap_or_default(),
+            mapped: Mapped::default(),
+            changes: Changes::default(),
+        };
+        let name = "token_endpoint";
+        let reach = |described: Described, found: &str, mapped: Option<&str>| {
+            let provider = Default::new(described, Preset::generic());
+            let members = Map::from_iter([(name.to_owned(), Value::from(found))]);
+            let mapped = mapped.map(str::to_owned);
+            let place = provider.endpoint(&members, name, mapped.as_ref(), TOKEN).unwrap();
+            (place.url, place.reach)
+        };
+        for (found, expected) in [
+            ("https://idp.corp/token", Reach::Named),
+            ("https://IDP.corp:8443/token", Reach::Named),
+            ("https://meta.corp/token", Reach::Named),
+            ("https://base.corp/token", Reach::Named),
+            ("https://elsewhere.example/token", Reach::Public),
+            ("https://idp.corp.evil.example/token", Reach::Public),
+            ("https://localhost/token", Reach::Public),
+        ] {
+            let judged = reach(described(Value::Null), found, None);
+            assert_eq!(judged, (found.to_owned(), expected), "{found}");
+        }
+        let elsewhere = "https://elsewhere.corp/token";
+        let (url, judged) = reach(described(Value::Null), "https://x.example/", Some(elsewhere));
+        assert_eq!((url.as_str(), judged), (elsewhere, Reach::Named), "path_mapping");
+        let response = serde_json::json!({ name: elsewhere });
+        assert_eq!(reach(described(response), elsewhere, None).1, Reach::Named, "response");
     }
 }

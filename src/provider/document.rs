@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::auth::discovery::Place;
 use crate::config::PublicUrl;
 
 /// RFC 8414 section 3.
@@ -37,14 +38,14 @@ const BOUND: [&str; 4] =
     ["private_key_jwt", "client_secret_jwt", "tls_client_auth", "self_signed_tls_client_auth"];
 
 /// What is known of an authorization server.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Description {
     /// Members of its metadata, as it or the configuration says them.
     pub members: Map<String, Value>,
     /// Where a browser is sent.
     pub authorize: String,
     /// Where codes and refresh tokens are exchanged.
-    pub token: String,
+    pub token: Place,
     /// Where clients register, if they can.
     pub register: Option<Registration>,
     /// Endpoints that the configuration tells clients to use directly.
@@ -55,7 +56,7 @@ pub struct Description {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Registration {
     /// At this endpoint of the provider.
-    At(String),
+    At(Place),
     /// By us, through the provider's management interface.
     Ours,
 }
@@ -91,10 +92,10 @@ impl Description {
             if direct { theirs.to_owned() } else { public.join(ours) }
         };
         set("authorization_endpoint", place(self.direct.authorize, &self.authorize, AUTHORIZE));
-        set("token_endpoint", place(self.direct.token, &self.token, TOKEN));
+        set("token_endpoint", place(self.direct.token, &self.token.url, TOKEN));
         match &self.register {
-            Some(Registration::At(url)) => {
-                set("registration_endpoint", place(self.direct.register, url, REGISTER));
+            Some(Registration::At(found)) => {
+                set("registration_endpoint", place(self.direct.register, &found.url, REGISTER));
             }
             Some(Registration::Ours) => {
                 set("registration_endpoint", public.join(REGISTER));
@@ -161,8 +162,8 @@ mod tests {
         Description {
             members,
             authorize: "https://idp.example/auth".into(),
-            token: "https://idp.example/token".into(),
-            register: Some(Registration::At("https://idp.example/reg".into())),
+            token: Place::named("https://idp.example/token"),
+            register: Some(Registration::At(Place::named("https://idp.example/reg"))),
             direct: Direct::default(),
         }
     }

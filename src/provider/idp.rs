@@ -1,21 +1,23 @@
 //! One request to the identity provider, for the login relay.
 //!
 //! `ureq` with every option spelled out, as for keys: TLS verified always, no proxy from the environment, no redirect
-//! followed, time and size bounded. The request is made anew from a short list of what crosses (ASR-13), and of the
+//! followed, time and size bounded, and no address in here for what metadata alone names. The request is made anew from a short list of what crosses (ASR-13), and of the
 //! answer only status, body and three headers come back.
 
 use std::fmt;
 use std::path::Path;
 
 use ureq::config::AutoHeaderValue;
+use ureq::config::Config;
 use ureq::http::{Request, Response};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
+use crate::auth::agents::Agents;
 use crate::auth::discovery::{self, UrlFault};
 use crate::auth::fault::Shown;
-use crate::auth::fetch::by_roots;
-use crate::auth::roots::{RootsFault, extra_roots};
+use crate::auth::reach::Reach;
+use crate::auth::roots::RootsFault;
 use crate::header;
 use crate::limits::{LOGIN_ANSWER_BYTES_MAX, LOGIN_FETCH_TIME_MAX};
 use crate::secret::Secret;
@@ -111,6 +113,8 @@ impl fmt::Display for IdpFault {
 pub struct Ask<'a> {
     /// The URL.
     pub url: &'a str,
+    /// How far it may reach.
+    pub reach: Reach,
     /// The body of a POST with its content type; `None` is a GET.
     pub body: Option<(&'static str, &'a [u8])>,
     /// The `Authorization` that goes with it.
@@ -151,8 +155,7 @@ impl fmt::Debug for Told {
 /// Makes the requests.
 #[derive(Debug)]
 pub struct Idp {
-    /// One for each set of roots, as in `auth/fetch.rs`.
-    agents: Vec<Agent>,
+    agents: Agents,
 }
 
 impl Idp {
@@ -161,19 +164,12 @@ impl Idp {
     /// # Errors
     /// Where a file of roots cannot be used.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, RootsFault> {
-        let extra = extra_roots(ca_file)?;
-        let mut agents = Vec::new();
-        if !extra.is_empty() {
-            let extra = extra.iter().map(|root| Certificate::from_der(root).to_owned());
-            agents.push(agent(RootCerts::from(extra)));
-        }
-        agents.push(agent(RootCerts::WebPki));
-        Ok(Self { agents })
+        Ok(Self { agents: Agents::new(ca_file, config)? })
     }
 
     /// Ends the requests under way, and refuses all that follow.
     pub fn shutdown(&self) {
-        self.agents.iter().cloned().for_each(Agent::shutdown);
+        self.agents.shutdown();
     }
 
     /// Asks, and reads the answer whole.
@@ -183,7 +179,7 @@ impl Idp {
     pub fn ask(&self, ask: &Ask<'_>) -> Result<Told, IdpFault> {
         let shown = || Shown::of(without_query(ask.url));
         discovery::check_url(ask.url).map_err(|why| IdpFault::Url(shown(), why))?;
-        let answer = by_roots(&self.agents, |agent| send(agent, ask)).map_err(|err| {
+        let answer = self.agents.ask(ask.reach, |agent| send(agent, ask)).map_err(|err| {
             let why = err.map_or_else(|| "nothing was sent".to_owned(), |err| err.to_string());
             IdpFault::Unreachable(shown(), why)
         })?;
@@ -233,7 +229,7 @@ fn read(mut answer: Response<Body>, shown: &dyn Fn() -> Shown) -> Result<Told, I
     Ok(Told { status, body, retry_after, challenge })
 }
 
-fn agent(roots: RootCerts) -> Agent {
+fn config(roots: RootCerts) -> Config {
     Agent::config_builder()
         .proxy(None) // never by an environment variable that somebody set for another program
         .max_redirects(0)
@@ -246,5 +242,50 @@ fn agent(roots: RootCerts) -> Agent {
         .accept_encoding(AutoHeaderValue::None) // what is not compressed cannot be a bomb
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .build()
-        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::auth::reach::NOT_PUBLIC;
+
+    fn asked(url: &str, reach: Reach) -> Result<Told, IdpFault> {
+        let idp = Idp::new(None).unwrap();
+        idp.ask(&Ask { url, reach, body: None, authorization: None })
+    }
+
+    /// Requirements 4.3: an endpoint that metadata alone names is not connected to where it is in here.
+    #[test]
+    fn what_metadata_names_is_not_connected_to_in_here() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]"] {
+            let found = asked(&format!("https://{host}:{port}/token"), Reach::Public);
+            assert!(
+                matches!(&found, Err(IdpFault::Unreachable(_, why)) if why.contains(NOT_PUBLIC)),
+                "{host}: {found:?}"
+            );
+        }
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "somebody connected");
+    }
+
+    /// The operator may name whatever there is; `localhost` is this machine without asking anybody.
+    #[test]
+    fn what_the_operator_names_is_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://localhost:{}/token", listener.local_addr().unwrap().port());
+        let provider = thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").unwrap();
+        });
+        let told = asked(&url, Reach::Named).unwrap();
+        assert_eq!((told.status, told.body.as_slice()), (200, b"{}".as_slice()));
+        provider.join().unwrap();
+    }
 }

@@ -43,11 +43,12 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// [`Trouble`]
     fn register(&self, idp: &Idp, known: &Description, client: &NewClient<'_>) -> Result<Told, Trouble> {
-        let Some(Registration::At(url)) = &known.register else {
+        let Some(Registration::At(place)) = &known.register else {
             return Err(Trouble::Client(LoginFault::NoRegistration));
         };
-        let url = form::with_query(url, client.query);
-        let ask = Ask { url: &url, body: Some((JSON, client.body)), authorization: client.authorization };
+        let url = form::with_query(&place.url, client.query);
+        let body = Some((JSON, client.body));
+        let ask = Ask { url: &url, reach: place.reach, body, authorization: client.authorization };
         idp.ask(&ask).map_err(Trouble::Provider)
     }
 }

@@ -32,6 +32,7 @@ use super::recent::{Key, Recent, Seen};
 use super::request::{Body, Prepared, Work, prepare};
 use super::wait::{Finish, Outcome, Pending, Slot};
 use super::{NewClient, Provider, Trouble};
+use crate::auth::reach::Reach;
 use crate::auth::roots::RootsFault;
 use crate::clock::Clock;
 use crate::config::login::{Login, Source};
@@ -280,8 +281,11 @@ impl Core {
             }
             Work::Token(body, authorization) => {
                 let query = Form::of(&self.login.added.token_query);
-                let url = with_query(&known.token, &query);
-                self.post(&url, body, authorization.as_ref())?
+                let url = with_query(&known.token.url, &query);
+                let authorization = authorization.as_ref();
+                let ask =
+                    Ask { url: &url, reach: known.token.reach, body: Some(body.parts()), authorization };
+                self.idp.ask(&ask).map_err(Trouble::Provider)?
             }
             Work::Register(body, authorization) => {
                 let client = NewClient {
@@ -296,7 +300,8 @@ impl Core {
                 let (_, url) = self.login.passed.get(*place).ok_or(Trouble::Client(LoginFault::Provider))?;
                 let url = with_query(url, query);
                 let body = body.as_ref().map(Body::parts);
-                let ask = Ask { url: &url, body, authorization: authorization.as_ref() };
+                let authorization = authorization.as_ref();
+                let ask = Ask { url: &url, reach: Reach::Named, body, authorization };
                 self.idp.ask(&ask).map_err(Trouble::Provider)?
             }
         };
@@ -304,15 +309,6 @@ impl Core {
             self.log.warn("the identity provider answered with a failure", &[("status", &told.status)]);
         }
         Ok(relayed(told).into())
-    }
-
-    fn post(
-        &self,
-        url: &str,
-        body: &Body,
-        authorization: Option<&crate::secret::Secret>,
-    ) -> Result<Told, Trouble> {
-        self.idp.ask(&Ask { url, body: Some(body.parts()), authorization }).map_err(Trouble::Provider)
     }
 
     /// What is known of the provider, asked for again when it is old. An old answer stands in for one that cannot be had.

@@ -20,6 +20,7 @@
 //! | `params.rs` | `Mcp-Param-*` against the tools' schemas |
 //! | `outlet.rs` | an answer whose form its first message decides |
 //! | `legacy.rs`, `session.rs` | sessions: finding, capping, ending them; one client and its child |
+//! | `commons.rs` | the child that the sessions of one caller share, where they do |
 //! | `streams.rs`, `replay.rs` | on which stream of a session a message goes out; its last events |
 //! | `modern.rs`, `warm.rs`, `ladder.rs` | requests that stand for themselves; the child they share; what they must be |
 //! | `era.rs` | what the server speaks, as far as anybody knows |
@@ -37,6 +38,7 @@
 pub mod cut;
 pub mod framing;
 pub mod id;
+mod commons;
 mod downgrade;
 mod era;
 mod input;
@@ -223,6 +225,14 @@ impl Pace {
         }
     }
 
+    /// Looks, and is idle after that unless there was something or somebody spoke up meanwhile.
+    fn look(&self, tick: impl FnOnce() -> bool) {
+        self.idle.store(true, Ordering::Relaxed);
+        if tick() {
+            self.idle.store(false, Ordering::Relaxed);
+        }
+    }
+
     fn wake(&self) {
         if let Some(timer) = self.timer.get() {
             timer.unpark();
@@ -244,8 +254,7 @@ impl Timer {
             while !ours.stopping.load(Ordering::Relaxed) {
                 let idle = ours.idle.load(Ordering::Relaxed);
                 thread::park_timeout(if idle { STDIO_TICK_IDLE } else { STDIO_TICK });
-                let busy = tick(Instant::now());
-                ours.idle.store(!busy, Ordering::Relaxed);
+                ours.look(|| tick(Instant::now()));
             }
         };
         let thread = thread::Builder::new().name("stdio-timer".into()).stack_size(STACK_BYTES).spawn(run)?;
@@ -258,6 +267,28 @@ impl Timer {
         self.pace.wake();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request that came while the timer was looking waited for the long pause.
+    #[test]
+    fn who_speaks_up_while_the_timer_looks_is_not_overheard() {
+        let pace = Pace::default();
+        for (seen, speaks, idle) in
+            [(false, false, true), (false, true, false), (true, false, false), (true, true, false)]
+        {
+            pace.look(|| {
+                if speaks {
+                    pace.quicken();
+                }
+                seen
+            });
+            assert_eq!(pace.idle.load(Ordering::Relaxed), idle, "seen {seen}, speaks {speaks}");
         }
     }
 }

@@ -84,7 +84,8 @@ export function addTools(server, announce) {
 
   tool('test_reconnection', 'Hangs up before it answers, and answers whoever comes back', async ({ http }) => {
     http?.closeSSE?.();
-    await pause(2 * STEP_MS);
+    // Far longer than the proxy waits before it makes an event stream of an answer: the scenario checks nothing in JSON.
+    await pause(20 * STEP_MS);
     return [text('Answered after the stream was closed.')];
   });
 

@@ -93,6 +93,13 @@ export async function startFixture(...flags) {
   return fixture;
 }
 
+/** Everything that is built in. Gives the URL of its authorization server, too. */
+export async function startLocal({ binary }) {
+  const local = await Program.start('--local', [binary, '--local'], /authorization server +http:\S+[^]*Inspector/);
+  const at = (name) => new RegExp(`${name} +(http:\\S+)`).exec(local.output)[1];
+  return Object.assign(local, { url: at('MCP endpoint'), issuer: at('authorization server') });
+}
+
 /** The proxy with this configuration, listening on `port` of loopback. */
 export async function startConfigured({ binary, folder, port, config }) {
   const file = join(folder, `proxy-${port}.yaml`);
@@ -101,8 +108,8 @@ export async function startConfigured({ binary, folder, port, config }) {
 }
 
 /** The proxy in front of `server`, an origin, or of the program that `command` starts, trusting `issuer` for tokens of
- * `audience`: all checks on, nothing waived. */
-export async function startProxy({ binary, folder, server, command, issuer, audience }) {
+ * `audience`: all checks on, nothing waived. `more` goes into the configuration. */
+export async function startProxy({ binary, folder, server, command, issuer, audience, more }) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}/mcp`;
   const config = {
@@ -116,18 +123,23 @@ export async function startProxy({ binary, folder, server, command, issuer, audi
       authorization_servers: [issuer],
     },
   };
-  const proxy = await startConfigured({ binary, folder, port, config });
+  const proxy = await startConfigured({ binary, folder, port, config: { ...config, ...more } });
   proxy.url = url;
   return proxy;
 }
 
-/** Runs the official suite and gives what it printed. What it thinks of the result is read from its files instead. */
-export async function runSuite(args, env = {}) {
+/** Runs the official suite and gives what it printed, which `watch` sees as it comes. What it thinks of the result is read
+ * from its files instead. */
+export async function runSuite(args, env = {}, watch = () => {}) {
   const suite = beside('node_modules/@modelcontextprotocol/conformance/dist/index.js');
   const options = { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } };
   const child = start([process.execPath, suite, ...args], options);
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (part) => (output += part));
+  const collect = (part) => {
+    output += part;
+    watch(output);
+  };
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', collect);
   const overdue = setTimeout(() => child.kill('SIGKILL'), SUITE_MS);
   const [code] = await once(child, 'close');
   clearTimeout(overdue);

@@ -4,8 +4,8 @@ import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runSuite } from './programs.mjs';
 
-/** Directories are called `server-<scenario>-<time>`, or without the role. */
-const DIRECTORY = /^(?:server-|client-)?(.+)-\d{4}-\d{2}-\d{2}T[\d-]+Z$/;
+/** Directories are called `server-<scenario>-<time>` and `authorization-server-<scenario>-<time>`, or without the role. */
+const DIRECTORY = /^(?:server-|client-|authorization-server-(?=authorization-))?(.+)-\d{4}-\d{2}-\d{2}T[\d-]+Z$/;
 
 /** A line of a table. */
 export const row = (what, direct, proxy, note = '') =>
@@ -37,32 +37,38 @@ class Verdicts {
     return this.failed === 0 && this.checks.length > 0;
   }
 
+  /** That nothing was checked is neither green nor this. */
+  get red() {
+    return this.failed > 0;
+  }
+
   get told() {
     return `${this.passed}/${this.failed}`;
   }
 
   same(other) {
     const lines = ({ checks }) => checks.map(({ id, name, status }) => `${id} ${name} ${status}`).sort().join('\n');
-    return lines(this) === lines(other);
+    return this.checks.length > 0 && lines(this) === lines(other);
   }
 
   /** Whether the same was found, however often: a proxy that refuses by itself spares its server some requests. */
   alike(other) {
     const lines = ({ checks }) => [...new Set(checks.map(({ id, status }) => `${id} ${status}`))].sort().join('\n');
-    return lines(this) === lines(other);
+    return this.checks.length > 0 && lines(this) === lines(other);
   }
 
   /** Why it is not green. */
   get reasons() {
+    if (this.checks.length === 0) return ['the suite checked nothing'];
     const wrong = this.checks.filter(({ status }) => status === 'FAILURE' || status === 'WARNING');
     return wrong.map(({ id, errorMessage }) => `${id}: ${errorMessage}`);
   }
 }
 
 /** Runs the suite with these arguments, and gives the verdicts by scenario. */
-export async function verdicts(folder, args, env) {
+export async function verdicts(folder, args, env, watch) {
   const out = mkdtempSync(join(folder, 'verdicts-'));
-  const { output } = await runSuite([...args, '-o', out], env);
+  const { output } = await runSuite([...args, '-o', out], env, watch);
   const found = new Map();
   for (const directory of readdirSync(out, { recursive: true })) {
     if (!directory.endsWith('checks.json')) continue;

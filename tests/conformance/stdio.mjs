@@ -65,7 +65,7 @@ export async function stdio({ binary, folder, tally }) {
         if (name in cannot) notes.push(cannot[name]);
         console.log(row(`  ${name}`, '', verdict?.told ?? '-', notes.join(', ')));
         if (counted.includes(name)) green += Number(verdict?.green ?? false);
-        const holds = name in cannot ? !verdict?.green : (verdict?.green ?? false);
+        const holds = (name in cannot ? verdict?.red : verdict?.green) ?? false;
         tally.holds(`${name} at ${revision} with a program of the era ${era}`, holds, verdict?.reasons ?? ['not run']);
       }
       told.push(`${era} ${revision} ${green}/${counted.length}`);

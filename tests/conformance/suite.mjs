@@ -1,17 +1,18 @@
 // The official conformance suite against the fixture, directly and through the proxy, and what else belongs to it.
 //
-//   node suite.mjs PROXY FOLDER [part…]      parts: servers, guards, clients, auth, audience, stdio; all of them without a word
+//   node suite.mjs PROXY FOLDER [part…]      parts: servers, guards, clients, auth, relay, audience, stdio; all of them without a word
 //
 // Each part prints a table and one closing line; the last line is the total. The exit code is 1 where anything failed.
 
 import { audience } from './audience.mjs';
 import { auth } from './auth.mjs';
 import { clients } from './clients.mjs';
+import { relay } from './relay.mjs';
 import { guards, servers } from './servers.mjs';
 import { stdio } from './stdio.mjs';
 
 const [binary, folder, ...chosen] = process.argv.slice(2);
-const parts = { servers, guards, clients, auth, audience, stdio };
+const parts = { servers, guards, clients, auth, relay, audience, stdio };
 
 /** Counts what a part finds. */
 class Tally {
