@@ -45,7 +45,7 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Fewest worker threads, where the configuration is silent: most stand by and cost a stack, so that some are left when
 /// many wait for an issuer.
-pub const WORKERS_MIN: usize = 16;
+pub const WORKERS_MIN: usize = 12;
 /// Most of them.
 pub const WORKERS_MAX: usize = 32;
 /// Stack of a worker or stream thread, in bytes.

@@ -48,6 +48,42 @@ impl fmt::Display for Malformed {
 /// [`Denied::NoToken`] without credentials, [`Denied::Malformed`] where there are two, and [`Denied::BadToken`] where
 /// `Bearer` is not followed by a token.
 pub fn token_of(request: &Incoming) -> Result<&str, Denied> {
+    presented(request)?.checked().map_err(Denied::BadToken)
+}
+
+/// What stands where a token has to be. Whether it has the characters of one is looked at by [`Presented::checked`]: one
+/// that is remembered need not be looked at again.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a>(&'a [u8]);
+
+impl<'a> Presented<'a> {
+    /// A token from elsewhere.
+    #[must_use]
+    pub fn of(token: &'a str) -> Self {
+        Self(token.as_bytes())
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The token.
+    ///
+    /// # Errors
+    /// [`TokenFault::NotAToken`]
+    pub fn checked(self) -> Result<&'a str, TokenFault> {
+        let token = std::str::from_utf8(self.0).ok().filter(|token| is_b64token(token));
+        token.ok_or(TokenFault::NotAToken)
+    }
+}
+
+/// As [`token_of`], without a look at the characters.
+///
+/// # Errors
+/// As [`token_of`].
+pub fn presented(request: &Incoming) -> Result<Presented<'_>, Denied> {
     let mut fields = request.headers_of(header::AUTHORIZATION);
     let Some(field) = fields.next() else { return Err(Denied::NoToken) };
     if fields.next().is_some() {
@@ -62,7 +98,7 @@ pub fn token_of(request: &Incoming) -> Result<&str, Denied> {
 
 /// The token of one `Authorization` field: `None` for another scheme. The scheme is compared without case (RFC 9110
 /// section 11.1) and may be followed by more than one space (section 11.4).
-fn bearer(field: &[u8]) -> Option<Result<&str, TokenFault>> {
+fn bearer(field: &[u8]) -> Option<Result<Presented<'_>, TokenFault>> {
     let end = field.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(field.len());
     let (scheme, rest) = field.split_at_checked(end)?;
     if !scheme.eq_ignore_ascii_case(b"Bearer") {
@@ -73,8 +109,7 @@ fn bearer(field: &[u8]) -> Option<Result<&str, TokenFault>> {
     if token.len() > TOKEN_BYTES_MAX {
         return Some(Err(TokenFault::TooLong { bytes: token.len() }));
     }
-    let token = std::str::from_utf8(token).ok().filter(|token| is_b64token(token));
-    Some(token.ok_or(TokenFault::NotAToken))
+    Some(Ok(Presented(token)))
 }
 
 /// `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="` (RFC 6750 section 2.1).

@@ -41,7 +41,7 @@ use crate::edge::http1::Incoming;
 use crate::header;
 use crate::limits::{INTROSPECTION_WORKERS, REFUSED_CACHE_SECONDS};
 use crate::log::{Level, Log};
-use bearer::Malformed;
+use bearer::{Malformed, Presented};
 use cache::{Basis, Refusals, TokenHash, Tokens};
 use claims::{Rules, Verified};
 use fault::{Near, Shown, TokenFault};
@@ -242,8 +242,8 @@ impl Authenticator {
     /// # Errors
     /// Where the request carries no token that holds, or nobody can tell.
     pub fn authenticate(&self, request: &Incoming, now: Timestamp) -> Result<Arc<Principal>, AuthError> {
-        let token = bearer::token_of(request)?;
-        let hash = TokenHash::of(token);
+        let token = bearer::presented(request)?;
+        let hash = TokenHash::of(token.bytes());
         let verdict = self.verify(token, hash, now).and_then(|verified| match verified.not_for_us {
             Some(fault) if !self.is_lenient(request) => Err(fault.into()),
             _ => Ok(verified.principal),
@@ -259,9 +259,9 @@ impl Authenticator {
     /// Whether judging this request costs more than a look: it carries a token that is not remembered to hold.
     #[must_use]
     pub fn would_verify(&self, request: &Incoming, now: Timestamp) -> bool {
-        let remembered = |token| {
+        let remembered = |token: &str| {
             let current = |basis: Basis| self.keys.is_current(basis);
-            let hash = TokenHash::of(token);
+            let hash = TokenHash::of(token.as_bytes());
             self.tokens.get(&hash, now, current).is_some()
                 || self.introspector.as_ref().is_some_and(|introspector| introspector.remembers(hash, now))
         };
@@ -273,7 +273,7 @@ impl Authenticator {
     /// # Errors
     /// Where it does not hold, or nobody can tell.
     pub fn judge(&self, token: &str, now: Timestamp) -> Result<Arc<Principal>, AuthError> {
-        let verified = self.verify(token, TokenHash::of(token), now)?;
+        let verified = self.verify(Presented::of(token), TokenHash::of(token.as_bytes()), now)?;
         verified.not_for_us.map_or(Ok(verified.principal), |fault| Err(fault.into()))
     }
 
@@ -318,7 +318,7 @@ impl Authenticator {
             && versions.next().is_none()
     }
 
-    fn verify(&self, token: &str, hash: TokenHash, now: Timestamp) -> Result<Verified, AuthError> {
+    fn verify(&self, token: Presented<'_>, hash: TokenHash, now: Timestamp) -> Result<Verified, AuthError> {
         let current = |basis: Basis| self.keys.is_current(basis);
         if let Some(verified) = self.tokens.get(&hash, now, current) {
             return Ok(verified);
@@ -326,6 +326,7 @@ impl Authenticator {
         if let Some(fault) = self.refusals.get(&hash, now, current) {
             return Err(fault.into());
         }
+        let token = token.checked()?;
         let unverified = match Unverified::parse(token) {
             Ok(unverified) => unverified,
             Err(fault) if fault.is_opaque() => return self.ask_about(token, hash, fault, now),

@@ -596,10 +596,22 @@ fn is_authority(value: &[u8]) -> bool {
             || port.strip_prefix(b":").is_some_and(|port| port.iter().all(u8::is_ascii_digit)))
 }
 
-/// Whether a field's value holds what may not stand in one. Looks at every byte, which is faster than to look for the
-/// first: values are short, and nearly all of them are clean.
+/// Whether a field's value holds what may not stand in one.
+///
+/// Nearly all values are clean, and a token is long. So eight bytes are looked at at once: a byte below 0x20 borrows
+/// from its highest bit when 0x20 is taken from it, as does one that is 0x7f when it is turned to zero before. A borrow
+/// from a neighbour, a tab or a byte beyond ASCII may look the same, and is then looked at by itself.
 pub(crate) fn has_control(value: &[u8]) -> bool {
-    value.iter().fold(false, |found, b| found | (*b < b' ' && *b != b'\t' || *b == 0x7f))
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let harmful = |b: &u8| *b < b' ' && *b != b'\t' || *b == 0x7f;
+    let suspect = |eight: &[u8; 8]| {
+        let word = u64::from_le_bytes(*eight);
+        let low = word.wrapping_sub(EACH * 0x20);
+        let delete = (word ^ (EACH * 0x7f)).wrapping_sub(EACH);
+        (low | delete | word) & (EACH * 0x80) != 0
+    };
+    let (eights, rest) = value.as_chunks::<8>();
+    rest.iter().any(harmful) || eights.iter().any(|eight| suspect(eight) && eight.iter().any(harmful))
 }
 
 /// RFC 9112 section 6.2: digits, and nothing else.
@@ -610,5 +622,21 @@ fn content_length(value: &[u8]) -> Result<u64, Fault> {
         Some(Ok(number)) => Ok(number),
         Some(Err(_)) => Err(Fault::BodyTooLarge), // digits that do not fit 64 bits
         None => Err(Fault::Malformed("Content-Length is not a number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Every byte, at every place of a word and of what is left behind one.
+    #[test]
+    fn a_control_character_is_found_wherever_it_stands() {
+        for (byte, at, filler) in (0..=255_u8)
+            .flat_map(|b| (0..21).flat_map(move |at| [b' ', b'\t', b'z', 0xff].map(|f| (b, at, f))))
+        {
+            let mut value = [filler; 21];
+            value[at] = byte;
+            let harmful = byte.is_ascii_control() && byte != b'\t';
+            assert_eq!(super::has_control(&value), harmful, "{byte} at {at} among {filler}");
+        }
     }
 }
