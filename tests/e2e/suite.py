@@ -322,7 +322,7 @@ default:
                 self.case(f"{started.name} stops with exit code 0", self.stops, started)
 
     def programs(self, issuer: str) -> None:
-        """(d) An MCP server that is a program: the same clients, and nothing left behind."""
+        """(d) An MCP server that is a program: the same clients, and nothing left behind; programs.py has the others."""
         seen = None
         for generation, interpreter in [("1.30", SERVER_PYTHON), ("2.3", CLIENT_PYTHON)]:
             command = f"{interpreter} {ROOT / 'resources' / 'echo_server.py'} --transport stdio"
