@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 
-from suite import CLIENT_PYTHON, HERE, NODE_DIR, ROOT, Suite, fastmcp, free_port, mcp_remote, python, typescript
+from suite import CLIENT_PYTHON, HERE, NODE_DIR, ROOT, Suite, fastmcp, free_port, mcp_remote, python, typescript, until
 
 ALLAUTH_PYTHON = sys.argv[6]
 PROVIDERS = ["oidc-provider", "django-allauth"]
@@ -47,6 +47,7 @@ class Logins(Suite):
     def __init__(self, folder: pathlib.Path):
         super().__init__(folder)
         self.through: set[tuple[str, str, str, str]] = set()
+        self.origins: dict[tuple[str, str], str] = {}
 
     def run(self) -> None:
         node = ["node", str(pathlib.Path(NODE_DIR) / "provider.mjs")]
@@ -66,6 +67,8 @@ class Logins(Suite):
         for provider, (relay, login), kind in itertools.product(PROVIDERS, RELAYS.items(), TRANSPORTS):
             issuer = issuers.get(f"{provider}, silent" if relay == "advertised" else provider) or issuers[provider]
             origin = self.proxy(f"proxy-{provider}-{relay}-{kind}", servers[kind], issuer, TRANSPORTS[kind], login)
+            if kind == "http":
+                self.origins[provider, relay] = origin
             for client, run in CLIENTS.items():
                 name = f"{client}, {provider}, relay {relay}, {kind}"
                 if self.case(name, self.login, run, origin, kind, relay == "advertised"):
@@ -75,6 +78,10 @@ class Logins(Suite):
             origin = self.proxy(f"proxy-{provider}-program", servers["program"], issuers[provider], "/mcp")
             for (client, run), kind in itertools.product(CLIENTS.items(), TRANSPORTS):
                 self.case(f"{client}, {provider}, a program, {kind}", self.login, run, origin, kind, False, "--stdio")
+            # The same provider's token for another resource, and one that was tampered with.
+            ours, theirs = (self.origins[provider, relay] for relay in ("off", "on"))
+            self.case(f"{provider}, a token for another resource: 401", self.foreign, ours, theirs)
+            self.case(f"{provider}, strangers: 401", lambda origin=ours: self.refusals(origin, "/mcp", self.token(origin)))
         mixed_up = self.proxy("proxy-mix-up", servers["http"], issuers["oidc-provider"], "/mcp", RELAYS["advertised"])
         for client in ["TypeScript SDK 2", "Python SDK"]:
             name = f"{client}, oidc-provider, relay advertised: refused by the client, for the provider names itself"
@@ -82,6 +89,10 @@ class Logins(Suite):
         for started in self.running:
             if started.name.startswith("proxy"):
                 self.case(f"{started.name} stops with exit code 0", self.stops, started)
+
+    @staticmethod
+    def token(origin: str) -> str:
+        return typescript("1", "http", origin + "/mcp")["token"]
 
     @staticmethod
     def login(run, origin: str, kind: str, relayed: bool, *more: str) -> dict:
@@ -103,7 +114,7 @@ class Logins(Suite):
             assert re.search("iss(uer)? mismatch", str(error), re.I), error
         else:
             raise AssertionError("the login came through")
-        assert "write login_relay: on, so that they log in there directly" in proxy.text()
+        until("the log says it", lambda: "write login_relay: on, so that they log in there directly" in proxy.text())
         return {}
 
     def others(self, provider: str, relay: str, kind: str, origin: str) -> None:

@@ -20,7 +20,7 @@ import urllib.request
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PROXY, NODE_DIR, CLIENT_PYTHON, SERVER_PYTHON, FAST_PYTHON = sys.argv[1:6]
-START_SECONDS = 20
+START_SECONDS = 60
 CASE_SECONDS = 90
 
 
