@@ -17,7 +17,7 @@ test: ## Run the tests
 coverage: ## Which lines the tests reach; needs cargo-llvm-cov
 	cargo llvm-cov --locked --summary-only
 
-e2e: ## Official SDK clients, three real issuers of tokens and a real MCP server; needs Node 20 and Python 3.11
+e2e: ## Official SDK clients, four identity providers and three MCP servers of others; needs Node 20 and Python 3.11
 	tests/e2e/run
 
 browser: ## The MCP Inspector in a real browser, login and consent included; needs Node 20, Python 3.11 and chromium

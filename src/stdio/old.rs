@@ -66,6 +66,8 @@ struct Alone {
     gathers: bool,
     /// No client waits: until then somebody may come back with an answer.
     parked: Option<Instant>,
+    /// The child's own answer, where it came meanwhile: what was asked beside the call need not hold it up.
+    answer: Option<String>,
     /// It was given up; the session is free again from then on, or when the child has answered.
     given_up: Option<Instant>,
 }
@@ -283,22 +285,25 @@ impl Old {
 
     fn answered(&mut self, line: &Line<'_>, env: &Env<'_>, happened: &mut Happened) {
         let Some(number) = line.id.and_then(|id| id.number()) else { return };
+        if let Some(alone) =
+            self.alone.as_mut().filter(|alone| alone.number == number && alone.parked.is_some())
+        {
+            alone.answer = Some(line.text.to_owned());
+            return;
+        }
         let method = match self.ledger.entry(number).map(|entry| &entry.asker) {
             Some(Asker::Client(pending)) => pending.method.clone(),
             _ => String::new(),
         };
+        // The session is free now, also by an answer to what was given up; and nobody is left to be asked.
+        for (_, ask) in
+            self.alone.take_if(|alone| alone.number == number).into_iter().flat_map(|alone| alone.asks)
+        {
+            self.refuse_child(&ask.id, "the call is over");
+        }
         let dressed = translate::dressed(line, &method);
         let text = dressed.as_deref().unwrap_or(line.text);
-        let Routed::Answer(answer) = self.ledger.route(text.as_bytes()) else {
-            // An answer to what was given up: the session is free now.
-            if self.alone.as_ref().is_some_and(|alone| alone.number == number) {
-                self.alone = None;
-            }
-            return;
-        };
-        if self.alone.as_ref().is_some_and(|alone| alone.number == number) {
-            self.alone = None;
-        }
+        let Routed::Answer(answer) = self.ledger.route(text.as_bytes()) else { return };
         let result = || {
             let message: Value = serde_json::from_str(&answer.text).unwrap_or_default();
             message.get("result").cloned()
@@ -453,7 +458,8 @@ impl Old {
         pending.deadline = call.deadline;
         self.ledger.rename(number, &line);
         alone.parked = None;
-        // What was not answered is asked again.
+        let done = alone.answer.take();
+        // What was not answered is asked again, unless the call does not need it.
         let answers = members(line.responses.map(|piece| piece.raw));
         let (answered, open) =
             std::mem::take(&mut alone.asks).into_iter().partition(|(key, _)| answers.contains_key(key));
@@ -462,7 +468,10 @@ impl Old {
         for (key, ask) in answered {
             self.answer_child(&ask.id, answers.get(&key).map_or("{}", String::as_str));
         }
-        self.park(env, happened);
+        match done.as_deref().map(|text| Line::read(text.as_bytes())) {
+            Some(Ok(line)) => self.answered(&line, env, happened),
+            _ => self.park(env, happened),
+        }
         true
     }
 
@@ -485,15 +494,16 @@ impl Old {
         answer: impl FnOnce(&Outlet, &str),
     ) {
         let alone = self.alone.take_if(|alone| alone.number == number);
+        let done = alone.as_ref().is_some_and(|alone| alone.answer.is_some());
         for (_, ask) in alone.iter().flat_map(|alone| &alone.asks) {
             self.refuse_child(&ask.id, why);
         }
         // A call that was refused what it asked for comes to an end by itself, and we see it: it is not cancelled.
-        if alone.as_ref().is_none_or(|alone| alone.asks.is_empty()) {
+        if !done && alone.as_ref().is_none_or(|alone| alone.asks.is_empty()) {
             let _ = self.child.send(cancellation(number, why).as_bytes());
         }
         self.finish(number, happened, answer);
-        if alone.is_some() {
+        if alone.is_some() && !done {
             let given_up = Some(env.now + STDIO_CANCEL_TIME_MAX);
             self.alone = Some(Alone { number, given_up, ..Alone::default() });
         }

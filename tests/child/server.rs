@@ -223,6 +223,10 @@ impl Server {
             state.asked.insert(format!("\"{ours}\""), call.id.to_owned());
             drop(state);
             wire::request(&ours, method, params);
+            // A question of its own, which the call does not wait for.
+            if let Some(aside) = arguments["aside"].as_str() {
+                wire::request(&format!("aside-{ours}"), aside, &none);
+            }
             return None;
         }
         let capability = method.split('/').next().unwrap_or_default();

@@ -23,7 +23,8 @@ const library =
 const { fetch: plain } = globalThis;
 const noting = async (input, init) => {
   const response = await plain(input, init);
-  seen.requests.push(`${init?.method ?? 'GET'} ${new URL(String(input)).pathname} ${response.status}`);
+  const asked = new URL(String(input));
+  seen.requests.push(`${init?.method ?? 'GET'} ${asked.origin}${asked.pathname} ${response.status}`);
   if (response.status === 401) seen.refused += 1;
   return response;
 };
@@ -60,6 +61,8 @@ class Memory {
     this.saved = tokens;
   }
   async redirectToAuthorization(authorization) {
+    const page = new URL(authorization);
+    seen.requests.push(`GET ${page.origin}${page.pathname} in a browser`);
     this.landed = await walk(authorization, REDIRECT);
   }
   saveCodeVerifier(verifier) {

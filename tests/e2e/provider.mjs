@@ -1,7 +1,9 @@
 // npm oidc-provider as the identity provider: RS256 JWT access tokens for the resource that a client names, dynamic
 // registration, PKCE, and its own development pages for login and consent.
 //
-//   node provider.mjs PORT
+//   node provider.mjs PORT [silent]
+//
+// A silent one says no `iss` in its answers, as providers from before RFC 9207 do not.
 
 import { generateKeyPairSync } from 'node:crypto';
 import Provider from 'oidc-provider';
@@ -32,4 +34,18 @@ const provider = new Provider(issuer, {
   },
 });
 
+if (process.argv[3] === 'silent') {
+  provider.use(async (ctx, next) => {
+    await next();
+    const location = ctx.response.get('location');
+    if (location?.includes('iss=')) {
+      const to = new URL(location, issuer);
+      to.searchParams.delete('iss');
+      ctx.set('location', to.href);
+    }
+    if (ctx.body?.authorization_response_iss_parameter_supported) {
+      delete ctx.body.authorization_response_iss_parameter_supported;
+    }
+  });
+}
 provider.listen(port, '127.0.0.1', () => console.log(`issuer ${issuer}`));

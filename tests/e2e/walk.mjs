@@ -1,6 +1,8 @@
 // A person at a browser, as far as a login needs one: follows redirects, keeps cookies, fills in forms and presses the
 // button that says yes. It knows no provider.
 
+// A client may put a function of its own in the global one's place.
+const { fetch } = globalThis;
 const STEPS_MAX = 20;
 
 /** Cookies by origin, name and path: enough for a login. */
@@ -40,10 +42,14 @@ function form(html, url) {
   for (const [tag] of found[1].matchAll(/<input\b[^>]*>/gi)) {
     const [name, type] = [attribute(tag, 'name'), attribute(tag, 'type') ?? 'text'];
     if (!name || type === 'submit') continue;
+    if (type === 'checkbox' || type === 'radio') {
+      if (/\schecked\b/i.test(tag)) body.append(name, attribute(tag, 'value') ?? 'on');
+      continue;
+    }
     body.append(name, type === 'hidden' ? (attribute(tag, 'value') ?? '') : type === 'password' ? 'secret' : 'alice');
   }
   const buttons = [...found[1].matchAll(/<button\b[^>]*>/gi)].map(([tag]) => [attribute(tag, 'name'), attribute(tag, 'value')]);
-  const yes = buttons.find(([name, value]) => name && /approve|allow|yes|accept/i.test(value ?? ''));
+  const yes = buttons.find(([name, value]) => name && /approve|allow|yes|accept|grant/i.test(value ?? ''));
   if (yes) body.append(yes[0], yes[1]);
   return { action: new URL(attribute(found[0], 'action') || url, url), body };
 }

@@ -28,12 +28,15 @@ def fill(page: str, url: str) -> tuple[str, bytes]:
     fields = []
     for tag in re.findall(r"<input\b[^>]*>", found[2], re.I):
         name, kind = attribute(tag, "name"), attribute(tag, "type") or "text"
-        if name and kind != "submit":
+        if name and kind in ("checkbox", "radio"):
+            if re.search(r"\schecked\b", tag, re.I):
+                fields.append((name, attribute(tag, "value") or "on"))
+        elif name and kind != "submit":
             value = {"hidden": attribute(tag, "value") or "", "password": "secret"}.get(kind, "alice")
             fields.append((name, value))
     for tag in re.findall(r"<button\b[^>]*>", found[2], re.I):
         name, value = attribute(tag, "name"), attribute(tag, "value") or ""
-        if name and re.search("approve|allow|yes|accept", value, re.I):
+        if name and re.search("approve|allow|yes|accept|grant", value, re.I):
             fields.append((name, value))
             break
     action = urllib.parse.urljoin(url, attribute(found[1], "action") or url)

@@ -70,6 +70,15 @@ fn each_provider_has_a_page_and_an_example() {
         let named = fs::read_to_string(example).unwrap();
         assert!(named.contains(&format!("provider: {preset}\n")) || preset == "asgardeo", "{preset}");
     }
+    // Those that need no preset have a page and an example all the same.
+    for file in fs::read_dir(folder.join("examples")).unwrap() {
+        let file = file.unwrap().path();
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        assert_eq!(check(&file).status.code(), Some(0), "{name}");
+        let page = fs::read_to_string(folder.join(format!("{name}.md"))).unwrap();
+        assert!(page.contains(&format!("](examples/{name}.yaml)")), "{name}");
+        assert!(table.contains(&format!("]({name}.md)")), "{name}");
+    }
 }
 
 /// Each bad file stands beside the message that it must produce.

@@ -105,6 +105,44 @@ fn what_a_legacy_server_asks_crosses_as_a_result_and_back() {
     assert_eq!(twice.code(), -32602, "a state is good once");
 }
 
+/// A server may ask for something that the call does not wait for, as one that learns the roots in its own time does: the
+/// call's answer is there when its client comes back, and a question that nobody is left to answer is refused.
+#[test]
+fn an_answer_is_kept_while_the_client_is_asked_for_something_else() {
+    let world = legacy();
+    let client = Client::new(&world).can(json!({"elicitation": {}, "roots": {}}));
+    for answers_the_rest in [true, false] {
+        let ask = json!({"name": "ask", "arguments": {"aside": "roots/list"}});
+        let first = client.ask("1", "tools/call", &ask).last()["result"].clone();
+        let asked = |result: &Value| {
+            let requests = result["inputRequests"].as_object().unwrap().clone();
+            requests.into_iter().map(|(key, request)| (request["method"].clone(), key)).collect::<Vec<_>>()
+        };
+        let key_of = |result: &Value, method: &str| {
+            asked(result).into_iter().find_map(|(found, key)| (found == method).then_some(key)).unwrap()
+        };
+        let retry = |result: &Value, responses: &Value| {
+            let mut params = ask.clone();
+            params["requestState"] = result["requestState"].clone();
+            params["inputResponses"] = responses.clone();
+            client.ask("2", "tools/call", &params)
+        };
+        let person = key_of(&first, "elicitation/create");
+        let second = retry(&first, &json!({person: {"n": 1}})).last()["result"].clone();
+        assert_eq!(second["resultType"], "input_required", "{second}");
+        let roots = key_of(&second, "roots/list");
+        // A request beside the call, to the same child: it has answered the call by then.
+        assert!(client.ask("3", "resources/list", &json!({})).last()["result"]["resources"].is_array());
+        let responses = if answers_the_rest { json!({roots: {"roots": []}}) } else { json!({}) };
+        assert_eq!(retry(&second, &responses).text(), "{\"n\":1}");
+        assert_eq!(client.call("echo", json!({"message": "on"})).text(), "on");
+        let told = if answers_the_rest { "\"roots\":[]" } else { "the call is over" };
+        wait_until("the server hears of its question", || {
+            client.seen().iter().any(|line| line.contains("aside-ask") && line.contains(told))
+        });
+    }
+}
+
 /// Section 1.3 number 6: a capability that the client has not is an error, and the server is told so.
 #[test]
 fn what_a_client_cannot_do_is_an_error_that_says_so() {
