@@ -15,6 +15,7 @@
 //! are answered 503.
 
 use std::io;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -164,10 +165,10 @@ impl LoginRelay {
         Ok(Some(Self { core, jobs: Mutex::new(Some(sender)), threads: Mutex::new(threads) }))
     }
 
-    /// Begins to answer a request whose body is whole. Never waits.
-    pub fn begin(&self, place: route::Login, request: &Incoming, finish: Finish) -> Answer {
+    /// Begins to answer a request of `client` whose body is whole. Never waits.
+    pub fn begin(&self, place: route::Login, request: &Incoming, client: IpAddr, finish: Finish) -> Answer {
         let now = Instant::now();
-        let Prepared { work, same } = match prepare(place, request, &self.core.login) {
+        let Prepared { work, same } = match prepare(place, request, client, &self.core.login) {
             Ok(prepared) => prepared,
             Err(fault) => return Answer::Reply(finish(fault.into())),
         };
@@ -191,7 +192,7 @@ impl LoginRelay {
             route::Login::Token | route::Login::Passed(_) => Some(&self.core.tokens),
             route::Login::Document(_) | route::Login::Authorize => None,
         };
-        if let Some(wait) = rate.and_then(|rate| rate.take(request.peer(), now).err()) {
+        if let Some(wait) = rate.and_then(|rate| rate.take(client, now).err()) {
             let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
             job.end(LoginFault::TooMany(seconds).into());
         } else {

@@ -580,3 +580,25 @@ fn metadata_that_cannot_be_had_is_told_once() {
     assert!(log.contains(&format!("is the metadata of '{}/', not of '{}'", idp.url, idp.url)), "{log}");
     nothing_leaked(&world, "bad metadata");
 }
+
+/// Behind a reverse proxy one client's flood is not everybody's, and neither is its registration.
+#[test]
+fn clients_behind_a_trusted_proxy_are_told_apart() {
+    let idp = Idp::start(provider);
+    let world = discovered(&idp, "trusted_proxies: [127.0.0.0/8]");
+    let register = |client: &str, n: usize| {
+        let headers = [("Content-Type", "application/json"), ("X-Forwarded-For", client)];
+        let body = format!(r#"{{"redirect_uris":["https://app.example/{n}"]}}"#);
+        world.ask("POST", "/register", &headers, &body).status
+    };
+    let asked = || idp.asked().iter().filter(|line| line.contains("/reg")).count();
+    let (one, other) = ("203.0.113.1", "203.0.113.2");
+    assert_eq!((register(one, 0), register(other, 0)), (201, 201));
+    assert_eq!(asked(), 2, "the same words of another client are another registration");
+    let refused = (1..1000).find(|n| register(one, *n) == 429);
+    assert!(refused.is_some(), "nothing stops a flood");
+    assert_eq!(register(other, 1), 201, "a stranger's flood is everybody's");
+    let log = world.log.text();
+    assert!(log.contains(&format!("client={one}")) && log.contains(&format!("client={other}")), "{log}");
+    nothing_leaked(&world, "registrations");
+}
