@@ -134,15 +134,15 @@ impl Gate {
     }
 
     /// Judges the head of a request that is a part of a login, `None` where it is not. It needs no token; host and origin
-    /// are judged as for MCP. With it comes the address of its client.
+    /// are judged as for MCP. With it comes its client.
     ///
     /// # Errors
     /// The answer, where it is refused.
-    pub fn login(&self, head: &Incoming, audit: &mut Audit) -> Result<Option<(Login, Grant, IpAddr)>, Reply> {
+    pub fn login(&self, head: &Incoming, audit: &mut Audit) -> Result<Option<(Login, Grant, Client)>, Reply> {
         let route = self.routes.of(head.method(), head.path());
         let Route::Login(login) = route else { return Ok(None) };
-        let client = self.proxies.client_of(head).address;
-        audit.client = Some(client);
+        let client = self.proxies.client_of(head);
+        audit.client = Some(client.address);
         let grant = self.grant(head, route).map_err(|foreign| audit.refuse(&Refusal::Foreign(foreign)))?;
         match check_head(login, head) {
             Ok(()) => Ok(Some((login, grant, client))),

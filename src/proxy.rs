@@ -16,7 +16,7 @@ use crate::auth::keys::{KeyStore, StartFault};
 use crate::auth::roots::{RootsFault, root_store};
 use crate::auth::session::SessionKey;
 use crate::auth::{Authenticator, Principal};
-use crate::client::Proxies;
+use crate::client::{Client, Proxies};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{BaseUrl, Config, Paths, PublicUrl, Upstream};
 use crate::cors::Grant;
@@ -351,7 +351,7 @@ enum To {
     /// To the MCP server, once its message was judged.
     Mcp(Admitted),
     /// To the identity provider.
-    Login(Arc<LoginRelay>, Login, Grant, IpAddr),
+    Login(Arc<LoginRelay>, Login, Grant, Client),
 }
 
 impl Handler for Front {
