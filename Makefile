@@ -35,7 +35,8 @@ bench: release ## Ours beside HAProxy, nginx and two bridges, 20 minutes (ARGS="
 bench-smoke: release ## A part of it in under a minute
 	cargo bench --locked --bench rig -- --smoke
 
-attacks: ## What each attack costs and what a normal client feels of it, three minutes (ARGS="--quick", or words of a name)
+attacks: ## What each attack costs and what a normal client feels of it, six minutes (ARGS="--quick", or words of a name)
+	cargo build --release --locked --example scripted-child
 	cargo bench --locked --bench attacks -- $(ARGS)
 
 fmt: ## Put the code in its form

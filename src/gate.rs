@@ -10,6 +10,7 @@ mod failures;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::config::{Config, RuleSubject};
 use crate::cors::{Cors, Foreign, Grant};
 use crate::edge::http1::{Incoming, Method};
 use crate::header;
-use crate::mcp::message::{Kind, Message, item_member};
+use crate::mcp::message::{Kind, Message, Rpc, item_member};
 use crate::mcp::revision::{self, Era};
 use crate::mcp::{MessageFault, Reason, mirror};
 use crate::metadata::Metadata;
@@ -33,7 +34,7 @@ use crate::route::{Endpoint, Login, Place, Route, Routes};
 use audit::clean;
 use failures::Failures;
 
-pub use audit::{Audit, Decision};
+pub use audit::{Audit, Cleaned, Decision};
 
 /// Every rule, ready to be applied. Shared by all workers.
 pub struct Gate {
@@ -119,7 +120,7 @@ impl Gate {
         let grant = self.grant(head, route).map_err(|foreign| audit.refuse(&Refusal::Foreign(foreign)))?;
         match self.judge_head(head, route, &grant, client, now) {
             Ok((endpoint, principal)) => {
-                audit.subject = Some(clean(&principal.subject));
+                audit.principal = Some(Arc::clone(&principal));
                 match check_representation(head) {
                     Ok(()) => Ok(Admitted { endpoint, grant, client: client.address, principal }),
                     Err(fault) => Err(grant.dress(audit.refuse(&Refusal::Client(fault)))),
@@ -230,10 +231,15 @@ impl Gate {
             }
         }
         let path = request.path();
-        let mut calls =
-            message.all().iter().map(|rpc| CallSubject { method: &rpc.method, item: rpc.item(), path });
+        let permit = match &message {
+            Message::One(rpc) => self.permit(admitted, request, &[subject_of(rpc, path)])?,
+            Message::Batch(all) => {
+                let calls: Vec<_> = all.iter().map(|rpc| subject_of(rpc, path)).collect();
+                self.permit(admitted, request, &calls)?
+            }
+        };
         Ok(Relay {
-            permit: self.permit(admitted, request, &mut calls)?,
+            permit,
             endpoint,
             era,
             id: message.id().map(Box::from),
@@ -247,9 +253,9 @@ impl Gate {
         if !request.body().is_empty() {
             return Err(Refusal::Client(ClientFault::UnexpectedBody));
         }
-        let mut calls = std::iter::once(CallSubject { method: "", item: None, path: request.path() });
+        let call = CallSubject { method: "", item: None, path: request.path() };
         Ok(Relay {
-            permit: self.permit(admitted, request, &mut calls)?,
+            permit: self.permit(admitted, request, &[call])?,
             endpoint: admitted.endpoint,
             era: Era::Legacy,
             id: None,
@@ -261,7 +267,7 @@ impl Gate {
         &self,
         admitted: &Admitted,
         request: &Incoming,
-        calls: &mut dyn Iterator<Item = CallSubject<'_>>,
+        calls: &[CallSubject<'_>],
     ) -> Result<Permit, Refusal<'_>> {
         self.auth
             .permit_for(request, &admitted.principal, calls)
@@ -269,11 +275,9 @@ impl Gate {
     }
 
     fn denied(&self, denied: Denied, endpoint: Endpoint, head: &Incoming) -> Refusal<'_> {
-        let mut scopes = self.auth.needed_for(foreseen(head, endpoint));
-        if scopes.is_empty() {
-            // What its client would find in the metadata, too.
-            scopes = self.published.clone();
-        }
+        let needed = self.auth.needed_for(foreseen(head, endpoint));
+        // What its client would find in the metadata, too.
+        let scopes = if needed.is_empty() { Cow::Borrowed(&self.published) } else { Cow::Owned(needed) };
         Refusal::Denied { denied, metadata: self.metadata.url_for(endpoint), scopes }
     }
 
@@ -296,6 +300,10 @@ impl Gate {
         }
         self.cors.admit(head)
     }
+}
+
+fn subject_of<'a>(rpc: &'a Rpc<'_>, path: &'a str) -> CallSubject<'a> {
+    CallSubject { method: &rpc.method, item: rpc.item(), path }
 }
 
 /// What a request is about, as far as its head tells: nobody's body is read before there is a token (RS-14), and the scopes

@@ -226,6 +226,8 @@ pub const SESSION_KEY_BYTES_MIN: usize = 32;
 pub const CONFIG_SECONDS_MAX: u64 = 86_400;
 /// Log text that waits for a slow reader of standard error, in bytes. Beyond it lines are dropped and counted.
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+/// Room for one line that each thread keeps, in bytes; a longer line makes its own.
+pub const LOG_LINE_KEPT_BYTES: usize = 4 * 1024;
 
 /// `--local`: most clients, waiting requests, codes or refresh tokens that its authorization server remembers.
 pub const LOCAL_ENTRIES_MAX: usize = 1000;

@@ -8,12 +8,18 @@
 //! full, dropped and counted. The writer is woken once and then collects for a moment, so that many lines cost one
 //! system call. No value of a header, no body and no token is ever given to this module.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::limits::LOG_BYTES_MAX;
+use crate::limits::{LOG_BYTES_MAX, LOG_LINE_KEPT_BYTES};
+
+thread_local! {
+    /// Room for a line while it is made.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
+}
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -111,11 +117,21 @@ impl Log {
         if !self.wants(level) {
             return;
         }
-        let mut text = String::with_capacity(320);
+        // The thread's own, again and again; a value that logs while it is shown finds none and makes one.
+        let mut text = LINE.take();
+        text.clear();
         match self.shared.format {
             Format::Text => text_line(&mut text, level, message, fields),
             Format::Json => json_line(&mut text, level, message, fields),
         }
+        self.append(&text);
+        if text.capacity() <= LOG_LINE_KEPT_BYTES {
+            LINE.set(text);
+        }
+    }
+
+    /// Leaves a line for the writer.
+    fn append(&self, text: &str) {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.buffer.len() + text.len() > LOG_BYTES_MAX {
             state.dropped += 1;

@@ -5,6 +5,7 @@
 
 mod ticket;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -397,11 +398,11 @@ impl Handler for Front {
                 return Answer::Reply(reply);
             }
         };
-        let ticket = Ticket {
+        let mut ticket = Ticket {
             principal: Arc::clone(relay.permit.principal()),
             sessions: Arc::clone(&self.sessions),
             grant: admitted.grant,
-            id: relay.id.clone(),
+            id: None,
             streams: Arc::clone(&self.streams),
             stream_ends: self.stream_ends(relay.permit.principal().expires),
             place: None,
@@ -409,7 +410,10 @@ impl Handler for Front {
         };
         match &*self.behind {
             Behind::Http(http) => self.relay(http, relay, request, admitted.client, ticket),
-            Behind::Stdio(bridge) => bridge.serve(relay, request, Box::new(ticket)),
+            Behind::Stdio(bridge) => {
+                ticket.id = relay.id.clone();
+                bridge.serve(relay, request, Box::new(ticket))
+            }
         }
     }
 
@@ -451,17 +455,19 @@ impl Front {
         let target = if endpoint == Endpoint::Messages {
             self.sessions.open_target(principal, request.target()).map(|open| {
                 let join = if open.query.is_empty() { "" } else { "?" };
-                format!("{}{}{join}{}", pool.prefix(), open.path, open.query)
+                Cow::Owned(format!("{}{}{join}{}", pool.prefix(), open.path, open.query))
             })
+        } else if pool.prefix().is_empty() {
+            Some(Cow::Borrowed(request.target()))
         } else {
-            Some(format!("{}{}", pool.prefix(), request.target()))
+            Some(Cow::Owned(format!("{}{}", pool.prefix(), request.target())))
         };
         let (Some(target), false) = (target, session == Some(None)) else {
             return Answer::Reply(ticket.refuse(&Refusal::UnknownSession { id }));
         };
         let moved = pool.follow(&target);
         let followed = moved.is_some();
-        let target = moved.unwrap_or(target);
+        let target = moved.map_or(target, Cow::Owned);
         let mut head = Vec::with_capacity(1024);
         headers::request_head(
             &mut head,
@@ -480,6 +486,7 @@ impl Front {
         if endless && let Err(full) = ticket.take_place() {
             return Answer::Reply(ticket.refuse_stream(full, id));
         }
+        ticket.id = id;
         let order = Order {
             head,
             body: request.body(),

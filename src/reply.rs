@@ -58,7 +58,7 @@ impl Reply {
     /// An answer without a body.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self { status, headers: Vec::with_capacity(HEADERS_USUAL), body: Vec::new() }
     }
 
     /// An answer with a JSON body.
@@ -93,6 +93,9 @@ impl Reply {
     }
 }
 
+/// Headers of most answers of ours.
+const HEADERS_USUAL: usize = 8;
+
 /// Why a request was not relayed, sorted by whose move is next.
 #[derive(Debug)]
 pub enum Refusal<'a> {
@@ -113,7 +116,7 @@ pub enum Refusal<'a> {
         /// Where it finds out who issues them.
         metadata: &'a str,
         /// What it should ask for, where `denied` does not say.
-        scopes: ScopeSet,
+        scopes: Cow<'a, ScopeSet>,
     },
     /// 404: a session that is not this caller's, or that nobody knows; the client must begin anew (D6, SH-13).
     UnknownSession {
@@ -538,7 +541,7 @@ mod tests {
         for (denied, status, scopes) in
             [(Denied::NoToken, 401, "scope=\"basic\""), (Denied::TooNarrow { needed }, 403, "scope=\"a b\"")]
         {
-            let reply = Refusal::Denied { denied, metadata, scopes: minimal.clone() }.reply();
+            let reply = Refusal::Denied { denied, metadata, scopes: Cow::Borrowed(&minimal) }.reply();
             let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
             let challenge = reply.headers.iter().find(|(name, _)| *name == header::WWW_AUTHENTICATE).unwrap();
             assert_eq!(reply.status, status);

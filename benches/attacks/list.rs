@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::Arena;
+use super::programs::Era;
 use super::world::server::{Call, usual};
 use super::world::{call_of, request};
 
@@ -17,11 +18,15 @@ pub struct Attack {
     pub limits: &'static str,
     /// The program's limit of descriptors, where it is a small one.
     pub descriptors: Option<u32>,
+    /// Where the MCP server is a program, and whose child is whose.
+    pub program: Option<Era>,
+    /// What deeds are counted in, where that is not just their number.
+    pub unit: &'static str,
     pub run: fn(&Arena),
 }
 
-const fn attack(name: &'static str, attackers: usize, run: fn(&Arena)) -> Attack {
-    Attack { name, attackers, limits: "", descriptors: None, run }
+pub const fn attack(name: &'static str, attackers: usize, run: fn(&Arena)) -> Attack {
+    Attack { name, attackers, limits: "", descriptors: None, program: None, unit: "", run }
 }
 
 pub const ATTACKS: &[Attack] = &[
@@ -76,7 +81,7 @@ fn nothing(arena: &Arena) {
     pause_until_over(arena);
 }
 
-fn pause_until_over(arena: &Arena) {
+pub fn pause_until_over(arena: &Arena) {
     while !arena.is_over() {
         std::thread::sleep(Duration::from_millis(20));
     }

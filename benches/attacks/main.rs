@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! attackers ──┐
-//!             ├─▶ the program, a process of its own ──▶ an MCP server and an issuer in this one
-//! normal ─────┘
+//!             ├─▶ the program, a process of its own ──▶ an MCP server and an issuer in this one,
+//! normal ─────┘                                         or the tests' scripted child
 //! ```
 //!
 //! Before each attack the normal client is measured in quiet, then under the attack; what the program holds is read from
@@ -21,6 +21,7 @@
 #[path = "../../tests/spec/world/mod.rs"]
 mod world;
 mod list;
+mod programs;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +30,7 @@ use std::time::{Duration, Instant};
 use list::ATTACKS;
 use world::issuer::{Issuer, Key};
 use world::program::{Held, Program, raise_descriptors};
-use world::raw::Raw;
+use world::raw::{Raw, RawAnswer};
 use world::server::McpServer;
 use world::{call_of, request};
 
@@ -39,6 +40,10 @@ pub struct Arena {
     pub addr: SocketAddr,
     /// A good token, as `Authorization` has it.
     pub bearer: String,
+    /// Another one's.
+    pub mallory: String,
+    /// What is spoken, where its MCP server is a program too.
+    pub era: Option<programs::Era>,
     /// A token without its signature, and a signature that is not its own.
     unsigned: String,
     signature: String,
@@ -97,9 +102,8 @@ impl Felt {
     }
 }
 
-/// Calls a tool again and again, every fourth time on a new connection.
-fn normal_client(addr: SocketAddr, bearer: &str, time: Duration, kept: &mut Option<Raw>) -> Felt {
-    let message = request("POST", "/mcp", &[("Authorization", bearer)], &call_of("echo"));
+/// Calls a tool again and again with `message`, every fourth time on a new connection.
+fn normal_client(addr: SocketAddr, message: &str, time: Duration, kept: &mut Option<Raw>) -> Felt {
     let (mut felt, until) = (Felt::default(), Instant::now() + time);
     let mut count = 0;
     while Instant::now() < until {
@@ -109,8 +113,8 @@ fn normal_client(addr: SocketAddr, bearer: &str, time: Duration, kept: &mut Opti
         let client = if fresh { None } else { kept.take() };
         let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut client = client.unwrap_or_else(|| Raw::connect(addr));
-            let answer = client.send(&message).answer();
-            answer.filter(|answer| answer.status == 200).map(|_| client)
+            let answer = client.send(message).answer();
+            answer.filter(is_served).map(|_| client)
         }));
         match answered {
             Ok(Some(client)) => {
@@ -124,6 +128,11 @@ fn normal_client(addr: SocketAddr, bearer: &str, time: Duration, kept: &mut Opti
         std::thread::sleep(Duration::from_micros(500));
     }
     felt
+}
+
+/// Whether it is the result that was asked for; an error of JSON-RPC is none.
+fn is_served(answer: &RawAnswer) -> bool {
+    answer.status == 200 && memchr::memmem::find(&answer.body, b"\"result\"").is_some()
 }
 
 fn most(a: Held, b: Held) -> Held {
@@ -154,26 +163,44 @@ fn main() {
     );
     println!("| attack | deeds | RSS MiB | descriptors | threads | p50 | p99 | served | not |");
     println!("|---|---|---|---|---|---|---|---|---|");
-    for attack in ATTACKS {
+    if programs::child().is_none() {
+        println!("without the stdio rows: cargo build --release --example scripted-child has not been run");
+    }
+    for attack in ATTACKS.iter().chain(programs::ATTACKS) {
         if !only.is_empty() && !only.iter().any(|word| attack.name.contains(word.as_str())) {
             continue;
         }
-        let limits = format!("trusted_proxies: [127.0.0.0/8]\nlimits: {{ {} }}", attack.limits);
+        if attack.program.is_some() && programs::child().is_none() {
+            continue;
+        }
+        let mut limits = format!("trusted_proxies: [127.0.0.0/8]\nlimits: {{ {} }}\n", attack.limits);
+        limits.push_str(&attack.program.map(programs::settings).unwrap_or_default());
         let program = Program::start(&issuer, server.addr, &limits, attack.descriptors);
         let arena = Arena {
             addr: program.addr(),
             bearer: format!("Bearer {}", token.compact()),
+            mallory: format!("Bearer {}", token.clone().subject("mallory").compact()),
+            era: attack.program,
             unsigned: unsigned.to_owned(),
             signature: signature.to_owned(),
             deeds: AtomicU64::new(0),
             over: AtomicBool::new(false),
         };
+        let message = match attack.program {
+            None => request("POST", "/mcp", &[("Authorization", &arena.bearer)], &call_of("echo")),
+            Some(era) => {
+                let client = programs::Client::open(arena.addr, &arena.bearer, era);
+                client.call(7, "echo", &serde_json::json!({"message": "hello"}))
+            }
+        };
         let mut kept = None;
-        normal_client(arena.addr, &arena.bearer, Duration::from_millis(500), &mut kept); // every buffer and key is there now
-        let quiet = normal_client(arena.addr, &arena.bearer, time, &mut kept);
+        normal_client(arena.addr, &message, Duration::from_millis(500), &mut kept); // every buffer and key is there now
+        let quiet = normal_client(arena.addr, &message, time, &mut kept);
         std::thread::sleep(Duration::from_millis(100));
         let before = program.held();
         let (mut during, mut felt) = (before, Felt::default());
+        let begun = Instant::now();
+        let mut took = begun.elapsed();
         std::thread::scope(|scope| {
             for _ in 0..attack.attackers {
                 std::thread::Builder::new().spawn_scoped(scope, || (attack.run)(&arena)).unwrap();
@@ -181,15 +208,16 @@ fn main() {
             let client = scope.spawn(|| {
                 let begun = Instant::now();
                 while arena.deeds.load(Ordering::Relaxed) == 0 && begun.elapsed() < Duration::from_secs(10) {
-                    normal_client(arena.addr, &arena.bearer, Duration::from_millis(20), &mut kept);
+                    normal_client(arena.addr, &message, Duration::from_millis(20), &mut kept);
                 }
-                normal_client(arena.addr, &arena.bearer, time, &mut kept)
+                normal_client(arena.addr, &message, time, &mut kept)
             });
             while !client.is_finished() {
                 during = most(during, program.held());
                 std::thread::sleep(Duration::from_millis(20));
             }
             felt = client.join().unwrap_or_default();
+            took = begun.elapsed();
             arena.over.store(true, Ordering::Relaxed);
         });
         let mut after = program.settles_to(before);
@@ -200,10 +228,16 @@ fn main() {
         }
         server.take_calls();
         let mib = |kib: usize| format!("{:.1}", kib as f64 / 1024.0);
+        let deeds = arena.deeds.load(Ordering::Relaxed);
+        let rate = deeds as f64 / took.as_secs_f64();
+        let deeds = match attack.unit {
+            "" => deeds.to_string(),
+            unit => format!("{deeds}{unit}, {rate:.0}{unit}/s"),
+        };
         println!(
             "| {} | {} | {} → {} → {} | {} → {} → {} | {} → {} → {} | {} → {} | {} → {} | {} | {} |",
             attack.name,
-            arena.deeds.load(Ordering::Relaxed),
+            deeds,
             mib(before.rss),
             mib(during.rss),
             mib(after.rss),

@@ -73,13 +73,14 @@ impl Packages {
         self.0.as_ref().err().map(String::as_str)
     }
 
-    /// Who can be measured.
-    pub fn targets(&self, beside: bool) -> Vec<Target> {
+    /// Who can be measured and whose name has this text.
+    pub fn targets(&self, beside: bool, matching: &str) -> Vec<Target> {
         let mut kinds = vec![Kind::Ours];
         kinds.extend(beside.then_some(Kind::Beside));
         if self.0.is_ok() {
             kinds.extend([Kind::Supergateway, Kind::McpProxy]);
         }
+        kinds.retain(|kind| kind.name().contains(matching));
         let eras = [Era::Legacy, Era::Modern];
         eras.into_iter().flat_map(|era| kinds.iter().map(move |kind| Target { kind: *kind, era })).collect()
     }

@@ -32,6 +32,7 @@ mod table;
 mod tokens;
 mod upstream;
 
+use std::cell::LazyCell;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -46,7 +47,7 @@ usage: make bench [ARGS='…']
   --only PART    start, load, syscalls, streams or stdio; may be given again
   --rounds N     rounds of each measurement; 3
   --seconds N    length of one run of wrk; 3
-  --match TEXT   only requests whose title has this text, such as '16 connections'
+  --match TEXT   only requests whose title has this text, such as '16 connections', and bridges whose name has it
   --ours PATH    the program to measure; by default what `make release` built
   --beside PATH  another build of it, to compare with
   --yaml TEXT    more lines for the configuration of ours, such as 'log_level: warn'
@@ -101,7 +102,7 @@ fn measure(plan: &Plan, builds: Builds) {
     let write = |name: &str, text: &str| std::fs::write(dir.0.join(name), text).expect("a file");
     write("key.pem", &minter.public_pem());
     write("load.lua", include_str!("../load.lua"));
-    let files = minter.write(&dir.0);
+    let files = LazyCell::new(|| minter.write(&dir.0)); // thousands of signatures
     let Builds { ours, beside, more } = builds;
     let yard = Yard { dir: dir.0.clone(), ours, beside, more, upstream: upstream.addr, issuer };
     let (all, real) =
@@ -157,7 +158,7 @@ fn measure(plan: &Plan, builds: Builds) {
         if let Some(why) = packages.missing() {
             println!("\nsupergateway and mcp-proxy are left out: {why}");
         }
-        let targets = packages.targets(yard.beside.is_some());
+        let targets = packages.targets(yard.beside.is_some(), plan.matching());
         let runs = plan::interleaved(plan.rounds, &targets, |target, _| {
             bridges::run(&yard, &packages, target, &token, plan.seconds)
         });

@@ -39,6 +39,11 @@ impl Plan {
         ["start", "load", "syscalls", "streams"].iter().any(|part| self.does(part))
     }
 
+    /// What the titles of requests, and the names of bridges, must have.
+    pub fn matching(&self) -> &str {
+        &self.matching
+    }
+
     /// Whether packages may be fetched for it.
     pub fn fetches(&self) -> bool {
         !self.smoke

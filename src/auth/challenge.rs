@@ -10,25 +10,28 @@ use crate::reply::HeaderValue;
 /// A scope that asks for refresh tokens and says nothing about a resource; it is not listed (RS-11).
 const OFFLINE_ACCESS: &str = "offline_access";
 
+/// Bytes of most challenges.
+const VALUE_USUAL: usize = 320;
+
 /// The challenge. `resource_metadata` is the URL of our metadata document (RS-05), and `scopes` what is suggested to
 /// ask for where the refusal itself does not say it (RS-07).
 #[must_use]
 pub fn value(denied: &Denied, resource_metadata: &str, scopes: &ScopeSet) -> HeaderValue {
-    let mut text = String::from("Bearer ");
+    let mut text = String::with_capacity(VALUE_USUAL);
+    text.push_str("Bearer ");
     if let Some((error, description)) = error_of(denied) {
-        parameter(&mut text, "error", error);
-        parameter(&mut text, "error_description", description);
+        parameter(&mut text, "error", [error]);
+        parameter(&mut text, "error_description", [description]);
     }
     let scopes = match denied {
         Denied::TooNarrow { needed } => needed,
         _ => scopes,
     };
-    let listed: Vec<&str> =
-        scopes.0.iter().map(|scope| scope.as_str()).filter(|s| *s != OFFLINE_ACCESS).collect();
-    if !listed.is_empty() {
-        parameter(&mut text, "scope", &listed.join(" "));
+    let mut listed = scopes.0.iter().map(|scope| scope.as_str()).filter(|s| *s != OFFLINE_ACCESS).peekable();
+    if listed.peek().is_some() {
+        parameter(&mut text, "scope", listed);
     }
-    parameter(&mut text, "resource_metadata", resource_metadata);
+    parameter(&mut text, "resource_metadata", [resource_metadata]);
     HeaderValue::cleaned(text)
 }
 
@@ -54,19 +57,24 @@ fn error_of(denied: &Denied) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// One `name="value"`. All of its parameters keep to `%x20-21 / %x23-5B / %x5D-7E` (RFC 6750 section 3), so no quoting
+/// One `name="value"`, of words with a space between them. All of its parameters keep to `%x20-21 / %x23-5B / %x5D-7E` (RFC 6750 section 3), so no quoting
 /// is needed; whatever else a value should hold becomes a space.
-fn parameter(text: &mut String, name: &str, value: &str) {
+fn parameter<'a>(text: &mut String, name: &str, words: impl IntoIterator<Item = &'a str>) {
     if !text.ends_with(' ') {
         text.push_str(", ");
     }
     text.push_str(name);
     text.push_str("=\"");
     let fits = |b: u8| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\';
-    if value.bytes().all(fits) {
-        text.push_str(value);
-    } else {
-        text.extend(value.chars().map(|c| if u8::try_from(c).is_ok_and(fits) { c } else { ' ' }));
+    for (at, word) in words.into_iter().enumerate() {
+        if at > 0 {
+            text.push(' ');
+        }
+        if word.bytes().all(fits) {
+            text.push_str(word);
+        } else {
+            text.extend(word.chars().map(|c| if u8::try_from(c).is_ok_and(fits) { c } else { ' ' }));
+        }
     }
     text.push('"');
 }

@@ -281,11 +281,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Denied::TooNarrow`] with every scope that they need together.
-    pub fn permit(
-        &self,
-        principal: &Arc<Principal>,
-        calls: &mut dyn Iterator<Item = CallSubject<'_>>,
-    ) -> Result<Permit, Denied> {
+    pub fn permit(&self, principal: &Arc<Principal>, calls: &[CallSubject<'_>]) -> Result<Permit, Denied> {
         self.scopes.allow(&principal.scopes, calls).map_err(|needed| Denied::TooNarrow { needed })?;
         Ok(Permit { principal: Arc::clone(principal) })
     }
@@ -299,7 +295,7 @@ impl Authenticator {
         &self,
         request: &Incoming,
         principal: &Arc<Principal>,
-        calls: &mut dyn Iterator<Item = CallSubject<'_>>,
+        calls: &[CallSubject<'_>],
     ) -> Result<Permit, Denied> {
         if self.is_lenient(request) {
             return Ok(Permit { principal: Arc::clone(principal) });
@@ -310,7 +306,7 @@ impl Authenticator {
     /// The scopes that a call needs.
     #[must_use]
     pub fn needed_for(&self, call: CallSubject<'_>) -> ScopeSet {
-        self.scopes.needed_for(&mut std::iter::once(call))
+        self.scopes.needed_for(&[call])
     }
 
     /// Whether audience and scopes are waived (decision D4): the operator asked for the original's behaviour, and the

@@ -108,24 +108,19 @@ impl ScopeTable {
 
     /// Every scope that the calls need together (RS-09).
     #[must_use]
-    pub fn needed_for(&self, calls: &mut dyn Iterator<Item = CallSubject<'_>>) -> ScopeSet {
-        union(&self.matching(calls))
+    pub fn needed_for(&self, calls: &[CallSubject<'_>]) -> ScopeSet {
+        ScopeSet(self.matching(calls).flat_map(|set| set.0.iter().cloned()).collect())
     }
 
     /// Whether `granted` is enough for all of the calls.
     ///
     /// # Errors
     /// Every scope that they need together, also those that are granted (RS-09).
-    pub fn allow(
-        &self,
-        granted: &ScopeSet,
-        calls: &mut dyn Iterator<Item = CallSubject<'_>>,
-    ) -> Result<(), ScopeSet> {
-        let needed = self.matching(calls);
-        if needed.iter().flat_map(|set| &set.0).all(|scope| self.holds(granted, scope)) {
+    pub fn allow(&self, granted: &ScopeSet, calls: &[CallSubject<'_>]) -> Result<(), ScopeSet> {
+        if self.matching(calls).flat_map(|set| &set.0).all(|scope| self.holds(granted, scope)) {
             return Ok(());
         }
-        Err(union(&needed))
+        Err(self.needed_for(calls))
     }
 
     /// Whether `granted` holds `scope` or one that implies it.
@@ -135,28 +130,17 @@ impl ScopeTable {
     }
 
     /// The needs of every rule that matches. Nothing is copied: most requests are granted, and most calls match none.
-    fn matching(&self, calls: &mut dyn Iterator<Item = CallSubject<'_>>) -> Vec<&ScopeSet> {
-        let mut found = Vec::new();
-        if !self.always.is_empty() {
-            found.push(&self.always);
-        }
-        for call in calls {
-            found.extend(self.methods.get(call.method));
-            found.extend(self.paths.get(call.path));
-            if !self.families.is_empty() {
-                let prefixes = call.method.match_indices('/').filter_map(|(at, _)| call.method.get(..at));
-                found.extend(prefixes.filter_map(|family| self.families.get(family)));
-            }
-            if let Some(item) = call.item {
-                found.extend(self.items.get(call.method).and_then(|items| items.get(item)));
-            }
-        }
-        found
+    fn matching<'a>(&'a self, calls: &'a [CallSubject<'a>]) -> impl Iterator<Item = &'a ScopeSet> {
+        let of_call = |call: &'a CallSubject<'a>| {
+            let prefixes = call.method.match_indices('/').filter_map(|(at, _)| call.method.get(..at));
+            let item = call.item.and_then(|item| self.items.get(call.method)?.get(item));
+            (self.methods.get(call.method).into_iter())
+                .chain(self.paths.get(call.path))
+                .chain(prefixes.filter_map(|family| self.families.get(family)))
+                .chain(item)
+        };
+        std::iter::once(&self.always).chain(calls.iter().flat_map(of_call))
     }
-}
-
-fn union(sets: &[&ScopeSet]) -> ScopeSet {
-    ScopeSet(sets.iter().flat_map(|set| set.0.iter().cloned()).collect())
 }
 
 /// From each scope to all that imply it, directly or through others. A circle makes its members equal.
@@ -218,7 +202,7 @@ mod tests {
             ("ping", None, "/message", "legacy mcp"),
         ] {
             let call = CallSubject { method, item, path };
-            assert_eq!(table().needed_for(&mut [call].into_iter()).to_string(), needed, "{call:?}");
+            assert_eq!(table().needed_for(&[call]).to_string(), needed, "{call:?}");
         }
         assert!(table().has_items("tools/call") && !table().has_items("prompts/get"));
     }
@@ -234,19 +218,19 @@ mod tests {
             })
         };
         let table = table();
-        let allow = |granted| table.allow(&ScopeSet::parse(granted), &mut calls().into_iter());
+        let allow = |granted| table.allow(&ScopeSet::parse(granted), &calls());
         assert_eq!(allow("call mcp tools other"), Ok(()));
         assert_eq!(allow("mcp tools"), Err(ScopeSet::parse("call mcp tools")));
         assert_eq!(allow(""), Err(ScopeSet::parse("call mcp tools")));
         let none = ScopeTable::default();
-        assert_eq!(none.allow(&ScopeSet::default(), &mut calls().into_iter()), Ok(()));
+        assert_eq!(none.allow(&ScopeSet::default(), &calls()), Ok(()));
     }
 
     /// RS-10.
     #[test]
     fn a_broader_scope_stands_for_all_below_it() {
         let table = table();
-        let call = || [CallSubject { method: "tools/call", item: Some("delete"), path: "/mcp" }].into_iter();
+        let call = [CallSubject { method: "tools/call", item: Some("delete"), path: "/mcp" }];
         for (granted, enough) in [
             ("mcp call tools delete audit", true),
             ("mcp call tools admin", true),
@@ -254,7 +238,7 @@ mod tests {
             ("mcp call tools delete", false),
             ("call tools root", false),
         ] {
-            assert_eq!(table.allow(&ScopeSet::parse(granted), &mut call()).is_ok(), enough, "{granted}");
+            assert_eq!(table.allow(&ScopeSet::parse(granted), &call).is_ok(), enough, "{granted}");
         }
         let (x, y) = (Scope::new("x").unwrap(), Scope::new("y").unwrap());
         assert!(table.holds(&ScopeSet::parse("x"), &y) && table.holds(&ScopeSet::parse("y"), &x));

@@ -22,7 +22,7 @@ pub struct Stdio {
     pub env: Vec<(String, Secret)>,
     /// Whether it gets the whole environment of the proxy.
     pub inherit_env: bool,
-    /// Who shares one process of the modern era. Each legacy session has one of its own in any case.
+    /// Who shares one process.
     pub share: Share,
     /// Most processes of legacy sessions, of all callers together.
     pub sessions: usize,
@@ -65,10 +65,10 @@ impl Stdio {
 /// Who shares a process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Share {
-    /// All callers: the protocol of the modern era is made for it.
+    /// All callers of the modern era, which is made for it; each legacy session has one of its own.
     #[default]
     All,
-    /// Each principal, that is issuer and subject, has one.
+    /// Each principal, that is issuer and subject, has one for each era, which its legacy sessions share.
     Principal,
 }
 

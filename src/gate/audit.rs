@@ -3,10 +3,14 @@
 //! Nothing in here is a secret or a part of one. What a peer chose is cleaned and cut before it is kept, so that no
 //! method or tool name can draw on an operator's terminal.
 
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::auth::Principal;
 use crate::limits::LOG_VALUE_CHARS_MAX;
-use crate::mcp::message::{Kind, Message};
+use crate::mcp::message::{Kind, Message, known_method};
 use crate::reply::{Refusal, Reply};
 
 /// What became of a request, for its one line in the log.
@@ -15,15 +19,15 @@ pub struct Audit {
     /// Where the request comes from, proxies that are trusted left out.
     pub client: Option<IpAddr>,
     /// The JSON-RPC method; of a batch the first, and how many more there are.
-    pub rpc_method: Option<String>,
+    pub rpc_method: Option<Cow<'static, str>>,
     /// The tool, prompt, resource or task.
-    pub item: Option<String>,
+    pub item: Option<Box<str>>,
     /// What was decided.
     pub decision: Decision,
     /// Why, where it was refused.
     pub reason: Option<String>,
-    /// `sub` of the token.
-    pub subject: Option<String>,
+    /// Whose token it was.
+    pub principal: Option<Arc<Principal>>,
 }
 
 /// What was decided about a request.
@@ -57,7 +61,9 @@ impl Audit {
     /// Notes a refusal and makes its answer, without what [`super::Gate::dress`] adds.
     pub fn refuse(&mut self, refusal: &Refusal<'_>) -> Reply {
         self.decision = Decision::Refused;
-        self.reason = Some(refusal.to_string());
+        let mut reason = String::with_capacity(REASON_USUAL);
+        let _ = write!(reason, "{refusal}");
+        self.reason = Some(reason);
         refusal.reply()
     }
 
@@ -65,17 +71,33 @@ impl Audit {
     pub(super) fn note(&mut self, message: &Message<'_>) {
         let Some(first) = message.all().first() else { return };
         let more = message.all().len() - 1;
-        let method =
-            if first.kind == Kind::Response { "(response)".to_owned() } else { clean(&first.method) };
-        self.rpc_method = Some(if more > 0 { format!("{method}+{more}") } else { method });
-        self.item = first.item().map(clean);
+        let method = match known_method(&first.method) {
+            _ if first.kind == Kind::Response => Cow::Borrowed("(response)"),
+            Some(known) => Cow::Borrowed(known),
+            None => Cow::Owned(clean(&first.method).into_owned()),
+        };
+        self.rpc_method = Some(if more > 0 { format!("{method}+{more}").into() } else { method });
+        self.item = first.item().map(|item| Box::from(&*clean(item)));
+    }
+}
+
+/// Bytes of most reasons.
+const REASON_USUAL: usize = 96;
+
+/// A peer's text, made fit for the log where it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Cleaned<'a>(pub &'a str);
+
+impl fmt::Display for Cleaned<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&clean(self.0))
     }
 }
 
 /// A peer's text for the log: nothing that moves a cursor or turns a line around, and not too long.
-pub(super) fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
     if text.len() <= LOG_VALUE_CHARS_MAX && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
-        return text.to_owned();
+        return text.into();
     }
     let harmful = |c: char| {
         c.is_control()

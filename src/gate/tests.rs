@@ -172,7 +172,7 @@ fn nothing_passes_without_a_token_that_holds() {
     let challenge = value(&challenge, header::WWW_AUTHENTICATE).unwrap();
     assert!(challenge.contains("https://h.example/.well-known/oauth-protected-resource/mcp"), "{challenge}");
     assert!(challenge.contains("scope=\"basic\"") && !challenge.contains("error"), "{challenge}");
-    assert_eq!((audit.decision, audit.rpc_method, audit.subject), (Decision::Refused, None, None));
+    assert_eq!((audit.decision, audit.rpc_method, audit.principal), (Decision::Refused, None, None));
 }
 
 /// RS-07, RS-14: a challenge without a token is for this request, as far as its head tells, and not the whole catalogue.

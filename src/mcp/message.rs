@@ -123,6 +123,43 @@ impl<'a> Message<'a> {
     }
 }
 
+/// The methods of requests and notifications to a server, of all revisions.
+const METHODS: [&str; 27] = [
+    "tools/call",
+    "tools/list",
+    "initialize",
+    "notifications/initialized",
+    "ping",
+    "server/discover",
+    "subscriptions/listen",
+    "resources/list",
+    "resources/read",
+    "resources/templates/list",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "prompts/list",
+    "prompts/get",
+    "completion/complete",
+    "logging/setLevel",
+    "notifications/cancelled",
+    "notifications/progress",
+    "notifications/roots/list_changed",
+    "notifications/elicitation/complete",
+    "tasks/get",
+    "tasks/result",
+    "tasks/list",
+    "tasks/cancel",
+    "tasks/update",
+    "notifications/tasks/status",
+    "notifications/message",
+];
+
+/// The method as a text that needs no copy, where the specification has it.
+#[must_use]
+pub fn known_method(method: &str) -> Option<&'static str> {
+    METHODS.into_iter().find(|known| *known == method)
+}
+
 /// The member of `params` that names what a method is about, which is what rules and headers look at.
 #[must_use]
 pub fn item_member(method: &str) -> Option<&'static str> {

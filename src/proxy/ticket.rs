@@ -8,7 +8,7 @@ use crate::auth::Principal;
 use crate::auth::session::SessionKey;
 use crate::cors::Grant;
 use crate::edge::http1::{Incoming, Method};
-use crate::gate::{Audit, Decision};
+use crate::gate::{Audit, Cleaned, Decision};
 use crate::header;
 use crate::limits::LOG_VALUE_CHARS_MAX;
 use crate::log::{Field, Level, Log};
@@ -124,7 +124,7 @@ impl Context for Ticket {
     }
 
     fn ended(&mut self, why: &dyn fmt::Display) {
-        let subject = self.line.audit.subject.as_deref().unwrap_or_default();
+        let subject = Cleaned(&self.principal.subject);
         let fields: [Field<'_>; 3] = [("path", &self.line.path), ("subject", &subject), ("why", why)];
         self.line.log.info("a stream was ended", &fields);
     }
@@ -168,25 +168,26 @@ impl Line {
         }
         let (method, decision) = (self.method.as_str(), self.audit.decision.as_str());
         let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut fields: Vec<Field<'_>> = Vec::with_capacity(10);
-        fields.extend([("method", &method as &dyn fmt::Display), ("path", &self.path), ("status", &status)]);
         let audit = &self.audit;
-        let told = [
-            ("rpc", &audit.rpc_method),
-            ("item", &audit.item),
-            ("subject", &audit.subject),
-            ("reason", &audit.reason),
+        let subject = audit.principal.as_ref().map(|principal| Cleaned(&principal.subject));
+        let told: [Option<Field<'_>>; 9] = [
+            Some(("method", &method)),
+            Some(("path", &self.path)),
+            Some(("status", &status)),
+            Some(("decision", &decision)),
+            audit.client.as_ref().map(|client| ("client", client as _)),
+            audit.rpc_method.as_ref().map(|method| ("rpc", method as _)),
+            audit.item.as_ref().map(|item| ("item", item as _)),
+            subject.as_ref().map(|subject| ("subject", subject as _)),
+            audit.reason.as_ref().map(|reason| ("reason", reason as _)),
         ];
-        fields.push(("decision", &decision));
-        if let Some(client) = &audit.client {
-            fields.push(("client", client));
+        let mut fields: [Field<'_>; 10] = [("us", &micros); 10];
+        let mut known = 0;
+        for (place, field) in fields.iter_mut().zip(told.into_iter().flatten()) {
+            *place = field;
+            known += 1;
         }
-        for (name, value) in &told {
-            if let Some(value) = value {
-                fields.push((name, value));
-            }
-        }
-        fields.push(("us", &micros));
-        self.log.info("request", &fields);
+        let fields = fields.get(..=known).unwrap_or_default();
+        self.log.info("request", fields);
     }
 }

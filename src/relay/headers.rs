@@ -111,6 +111,9 @@ pub fn request_head(out: &mut Vec<u8>, request: &Incoming, to: &Outbound<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Bytes of most heads of answers.
+const HEAD_USUAL: usize = 512;
+
 /// What is added to the MCP server's answer.
 pub struct Inbound<'a> {
     /// The session id as the client is to know it.
@@ -123,6 +126,7 @@ pub struct Inbound<'a> {
 /// line.
 pub fn answer_head(out: &mut Vec<u8>, answer: &AnswerHead, inbound: &Inbound<'_>) {
     out.clear();
+    out.reserve(HEAD_USUAL);
     crate::edge::status_line(out, answer.status());
     let named =
         Named::of(answer.headers().filter(|(n, _)| header::same(n, header::CONNECTION)).map(|(_, v)| v));

@@ -15,8 +15,8 @@
 //! here; changes come from a `subscriptions/listen` of ours. A result that asks for input becomes requests to the client,
 //! and its answers a new call with the `requestState` that the server gave.
 //!
-//! A session calls [`Peer::send`] under its lock. So nothing is told to the session from there; what there is to tell
-//! waits until [`Peer::told`] is asked.
+//! A session calls [`Alone::send`] under its lock. So nothing is told to the session from there; what there is to tell
+//! waits until [`Alone::told`] is asked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -37,7 +37,7 @@ use crate::mcp::message::VERSION_MEMBER;
 use crate::reply::rpc_error;
 
 /// The child's end of a session. The process is stopped when it is dropped.
-pub(super) struct Peer(Arc<Downgrade>);
+pub(super) struct Alone(Arc<Downgrade>);
 
 /// What stands between.
 pub(super) struct Downgrade {
@@ -100,14 +100,14 @@ struct Call {
 /// The number of the probe, which is the first request of ours at this child.
 const PROBE: u64 = 1;
 
-impl Drop for Peer {
+impl Drop for Alone {
     fn drop(&mut self) {
         let child = self.0.lock().child.take();
         drop(child);
     }
 }
 
-impl Peer {
+impl Alone {
     /// Writes one line of the client, or what it means; never blocks.
     pub(super) fn send(&self, line: &[u8]) -> Result<(), NotSent> {
         let mut state = self.0.lock();
@@ -139,14 +139,19 @@ impl Downgrade {
     /// Stands before `session`, which has no child yet.
     pub(super) fn new<S: Sink + 'static>(session: &Arc<S>, log: &Log) -> Arc<Self> {
         let session: Arc<dyn Sink> = Arc::<S>::clone(session);
+        Self::before(Arc::downgrade(&session), log)
+    }
+
+    /// As [`Downgrade::new`], where the session may be over already.
+    pub(super) fn before(session: Weak<dyn Sink>, log: &Log) -> Arc<Self> {
         let state = State { child: None, mode: Mode::Fresh, told: Vec::new() };
-        Arc::new(Self { session: Arc::downgrade(&session), log: log.clone(), state: Mutex::new(state) })
+        Arc::new(Self { session, log: log.clone(), state: Mutex::new(state) })
     }
 
     /// The child is on its way.
-    pub(super) fn adopt(self: &Arc<Self>, child: Child) -> Peer {
+    pub(super) fn adopt(self: &Arc<Self>, child: Child) -> Alone {
         self.lock().child = Some(child);
-        Peer(Arc::clone(self))
+        Alone(Arc::clone(self))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

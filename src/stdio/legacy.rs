@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -14,11 +15,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::Setting;
+use super::commons::{Commons, Peer};
 use super::downgrade::Downgrade;
+use super::modern::{Who, who};
 use super::outlet::{Caller, Nobody, outlet};
+use super::process::TooMany;
 use super::replay::EventId;
 use super::session::{Posted, Session, Transport, Way};
 use crate::auth::Principal;
+use crate::config::Share;
 use crate::edge::Answer;
 use crate::edge::http1::{Incoming, Method};
 use crate::gate::Relay;
@@ -31,11 +36,15 @@ use crate::route::Endpoint;
 pub(super) struct Legacy {
     setting: Arc<Setting>,
     table: Mutex<HashMap<Box<str>, Arc<Session>>>,
+    /// The children that the sessions of one principal share, where they do.
+    shared: Mutex<HashMap<Who, Weak<Commons>>>,
+    /// Whether the server turned out not to be shared like that.
+    alone: Arc<AtomicBool>,
 }
 
 impl Legacy {
     pub(super) fn new(setting: Arc<Setting>) -> Self {
-        Self { setting, table: Mutex::default() }
+        Self { setting, table: Mutex::default(), shared: Mutex::default(), alone: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Session>>> {
@@ -176,7 +185,7 @@ impl Legacy {
         }
     }
 
-    /// A session with a child of its own.
+    /// A session, with a child.
     fn start(&self, principal: &Arc<Principal>, transport: Transport) -> Result<Arc<Session>, Refused> {
         let setting = &self.setting;
         let Ok(name) = name() else { return Err(Refused::Busy) };
@@ -193,15 +202,34 @@ impl Legacy {
         if let Some(evicted) = evicted {
             evicted.end("its owner began more sessions than there may be");
         }
-        let translation = Downgrade::new(&session, &setting.log);
-        match setting.children.spawn(&setting.launch, Arc::clone(&translation) as _) {
-            Ok(child) => session.adopt(translation.adopt(child)),
-            Err(_) => {
+        match self.child_for(&session) {
+            Ok(child) => session.adopt(child),
+            Err(TooMany) => {
                 self.lock().remove(&session.name);
                 return Err(Refused::Busy);
             }
         }
         Ok(session)
+    }
+
+    /// A child of its own for a session, or a place at the one of its principal.
+    fn child_for(&self, session: &Arc<Session>) -> Result<Peer, TooMany> {
+        let setting = &self.setting;
+        if setting.stdio.share == Share::All || self.alone.load(Ordering::Relaxed) {
+            let translation = Downgrade::new(session, &setting.log);
+            let child = setting.children.spawn(&setting.launch, Arc::clone(&translation) as _)?;
+            return Ok(Peer::Alone(translation.adopt(child)));
+        }
+        let who = who(&session.principal);
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.retain(|_, commons| commons.strong_count() > 0);
+        let running = shared.get(&who).and_then(Weak::upgrade).filter(|commons| !commons.is_over());
+        let commons = match running {
+            Some(commons) => commons,
+            None => Commons::start(setting, &self.alone)?,
+        };
+        shared.insert(who, Arc::downgrade(&commons));
+        Ok(commons.join(session))
     }
 
     /// Puts a session into the table, where there is room; a principal who has too many gives up the one that it has

@@ -131,6 +131,11 @@ pub enum NoMessage {
     Shape,
 }
 
+/// Whether a text begins as a message or a batch does. What does not is garbage, and a flood of that is to cost little.
+pub(super) fn may_be_message(text: &[u8]) -> bool {
+    matches!(text.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
 impl<'a> Line<'a> {
     /// Reads one message.
     ///

@@ -20,6 +20,7 @@
 //! | `params.rs` | `Mcp-Param-*` against the tools' schemas |
 //! | `outlet.rs` | an answer whose form its first message decides |
 //! | `legacy.rs`, `session.rs` | sessions: finding, capping, ending them; one client and its child |
+//! | `commons.rs` | the child that the sessions of one caller share, where they do |
 //! | `streams.rs`, `replay.rs` | on which stream of a session a message goes out; its last events |
 //! | `modern.rs`, `warm.rs`, `ladder.rs` | requests that stand for themselves; the child they share; what they must be |
 //! | `era.rs` | what the server speaks, as far as anybody knows |
@@ -37,6 +38,7 @@
 pub mod cut;
 pub mod framing;
 pub mod id;
+mod commons;
 mod downgrade;
 mod era;
 mod input;

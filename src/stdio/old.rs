@@ -98,7 +98,9 @@ impl Old {
     /// Begins to open a session.
     pub(super) fn open(run: u64, child: Child, now: Instant) -> Self {
         let mut ledger = Ledger::default();
-        let (_, line) = ledger.open_own(Asker::Opening, translate::initialize);
+        let capabilities = translate::everything();
+        let (_, line) =
+            ledger.open_own(Asker::Opening, |number| translate::initialize(number, &capabilities));
         let _ = child.send(line.as_bytes()); // where it cannot be written, its end is on the way
         Self {
             run,

@@ -48,6 +48,7 @@ use super::cut::{Answers, too_large};
 use super::framing::{Found, Lines};
 use super::input::Input;
 use super::launch::Launch;
+use super::line::may_be_message;
 use super::said::Said;
 use crate::edge::Wake;
 use crate::limits::{STACK_BYTES, STDIO_EXIT_TIME_MAX, STDIO_READ_BYTES, STDIO_STARTS_MAX};
@@ -376,9 +377,8 @@ impl Running {
             let (sink, noise) = (&self.sink, &mut self.noise);
             self.lines.push(buffer.get(..read).unwrap_or_default(), |found| match found {
                 Found::Line(line) => {
-                    if !sink.line(line) {
-                        noise.push(line, log, now);
-                        noise.push(b"\n", log, now);
+                    if !may_be_message(line) || !sink.line(line) {
+                        noise.line(line, log, now);
                     }
                 }
                 Found::TooLong(cut) => {

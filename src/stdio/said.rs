@@ -5,6 +5,8 @@
 
 use std::time::Instant;
 
+use memchr::{memchr, memchr_iter, memrchr};
+
 use crate::limits::{SHOWN_CHARS_MAX, STDIO_LOG_LINES_MAX, STDIO_LOG_TIME};
 use crate::log::Log;
 
@@ -19,7 +21,8 @@ pub(super) struct Said {
     pid: i32,
     /// The beginning of the line that is being read.
     line: Vec<u8>,
-    last: String,
+    /// The beginning of the last line that was not blank.
+    last: Vec<u8>,
     since: Option<Instant>,
     shown: usize,
     dropped: u64,
@@ -27,34 +30,71 @@ pub(super) struct Said {
 
 impl Said {
     pub(super) fn new(what: &'static str, pid: i32) -> Self {
-        Self { what, pid, line: Vec::new(), last: String::new(), since: None, shown: 0, dropped: 0 }
+        Self { what, pid, line: Vec::new(), last: Vec::new(), since: None, shown: 0, dropped: 0 }
     }
 
     /// Takes what was read.
-    pub(super) fn push(&mut self, read: &[u8], log: &Log, now: Instant) {
-        let mut pieces = read.split(|byte| *byte == b'\n').peekable();
-        while let Some(piece) = pieces.next() {
-            let room = LINE_BYTES_MAX.saturating_sub(self.line.len());
-            self.line.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
-            if pieces.peek().is_some() {
-                self.end_line(log, now);
+    pub(super) fn push(&mut self, mut read: &[u8], log: &Log, now: Instant) {
+        self.settle(log, now, false);
+        while let Some(at) = memchr(b'\n', read) {
+            if self.shown < STDIO_LOG_LINES_MAX {
+                self.begin(read.get(..at).unwrap_or_default());
+                self.end_line(log);
+                read = read.get(at + 1..).unwrap_or_default();
+            } else {
+                // A flood: nobody waits for it to be looked at line by line.
+                let end = memrchr(b'\n', read).unwrap_or(at);
+                self.skip(read.get(..end).unwrap_or_default());
+                read = read.get(end + 1..).unwrap_or_default();
+            }
+        }
+        self.begin(read);
+    }
+
+    /// Takes one line.
+    pub(super) fn line(&mut self, line: &[u8], log: &Log, now: Instant) {
+        self.settle(log, now, false);
+        self.begin(line);
+        self.end_line(log);
+    }
+
+    fn begin(&mut self, piece: &[u8]) {
+        let room = LINE_BYTES_MAX.saturating_sub(self.line.len());
+        self.line.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
+    }
+
+    fn end_line(&mut self, log: &Log) {
+        if self.remember() {
+            if self.shown < STDIO_LOG_LINES_MAX {
+                self.shown += 1;
+                log.info(self.what, &[("pid", &self.pid), ("line", &clean(&self.last))]);
+            } else {
+                self.dropped += 1;
             }
         }
     }
 
-    fn end_line(&mut self, log: &Log, now: Instant) {
-        if !self.line.iter().all(u8::is_ascii_whitespace) {
-            self.settle(log, now, false);
-            if self.shown < STDIO_LOG_LINES_MAX {
-                self.shown += 1;
-                self.last = clean(&self.line);
-                log.info(self.what, &[("pid", &self.pid), ("line", &self.last)]);
-            } else {
-                self.dropped += 1;
-                self.last = clean(&self.line);
-            }
+    /// Counts lines, the first of which may have been begun, and keeps the last that is not blank.
+    fn skip(&mut self, lines: &[u8]) {
+        self.dropped += 1 + memchr_iter(b'\n', lines).count() as u64;
+        let lines = lines.trim_ascii_end();
+        if let Some(at) = memrchr(b'\n', lines) {
+            self.line.clear();
+            self.begin(lines.get(at + 1..).unwrap_or_default());
+        } else {
+            self.begin(lines);
+        }
+        self.remember();
+    }
+
+    /// The line that was being read is over; `true` where it is not blank, and now the last.
+    fn remember(&mut self) -> bool {
+        let blank = self.line.trim_ascii_start().is_empty();
+        if !blank {
+            std::mem::swap(&mut self.last, &mut self.line);
         }
         self.line.clear();
+        !blank
     }
 
     /// Begins a new while, and says what was left out of the last one.
@@ -72,7 +112,7 @@ impl Said {
     /// The last line, also one that was not ended.
     pub(super) fn last(&self) -> String {
         let open = clean(&self.line);
-        if open.is_empty() { self.last.clone() } else { open }
+        if open.is_empty() { clean(&self.last) } else { open }
     }
 }
 
@@ -87,6 +127,21 @@ fn clean(line: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::log::Level;
+
+    /// However a flood falls into pieces, its last words are known, also where blank lines follow them.
+    #[test]
+    fn the_last_line_of_a_flood_is_known() {
+        let (log, now) = (Log::to_memory(Level::Debug), Instant::now());
+        let text = format!("{}thread panicked: why\n \r\n\n", "line\n".repeat(100));
+        for piece in 1..text.len() {
+            let mut said = Said::new("standard error", 7);
+            text.as_bytes().chunks(piece).for_each(|piece| said.push(piece, &log, now));
+            assert_eq!(said.last(), "thread panicked: why", "in pieces of {piece}");
+            assert!((81..=83).contains(&said.dropped), "{} in pieces of {piece}", said.dropped);
+            said.line(b"no message", &log, now);
+            assert_eq!(said.last(), "no message");
+        }
+    }
 
     #[test]
     fn a_flood_is_counted_and_the_last_line_known() {

@@ -1,4 +1,4 @@
-//! One legacy session: a client, a child of its own, and who waits for what.
+//! One legacy session: a client, a child, and who waits for what.
 //!
 //! ```text
 //!           POST initialize
@@ -6,16 +6,16 @@
 //!                                └── its error, a deadline, the child's end ───────────────────────▶ OVER
 //! ```
 //!
-//! Since the child serves this client alone, ids and tokens stay as they are, and lines pass as they came; what is kept
-//! is who waits. The state is behind one lock, held for the bookkeeping of one message: whatever goes out under it is put
+//! Since the child serves this client alone, or seems to (`commons.rs`), ids and tokens stay as they are, and lines pass as
+//! they came; what is kept is who waits. The state is behind one lock, held for the bookkeeping of one message: whatever goes out under it is put
 //! into a queue. A client that leaves has not cancelled (SH-07); the child goes on, and so does its bookkeeping.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::commons::Peer;
 use super::cut::too_large;
-use super::downgrade::Peer;
 use super::id::Id;
 use super::line::{Line, Shape};
 use super::outlet::{Outlet, Tap};

@@ -14,12 +14,16 @@ pub(super) const NEWEST_LEGACY: &str = "2025-11-25";
 /// What follows the answer to `initialize`.
 pub(super) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-/// `initialize`, by which we open a session of ours. We say that we can do whatever a client might: what the client of a
-/// request really can is only known, and checked, when the server asks for it.
-pub(super) fn initialize(number: u64) -> String {
+/// What we say that we can do, where we open a session for whatever client comes: what that really can is only known, and
+/// checked, when the server asks for it.
+pub(super) fn everything() -> Value {
+    json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}, "roots": {}})
+}
+
+/// `initialize`, by which we open a session of ours.
+pub(super) fn initialize(number: u64, capabilities: &Value) -> String {
     json!({"jsonrpc": "2.0", "id": number, "method": "initialize", "params": {
-        "protocolVersion": NEWEST_LEGACY,
-        "capabilities": {"sampling": {}, "elicitation": {"form": {}, "url": {}}, "roots": {}},
+        "protocolVersion": NEWEST_LEGACY, "capabilities": capabilities,
         "clientInfo": {"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")}}})
     .to_string()
 }

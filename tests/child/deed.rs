@@ -1,7 +1,8 @@
 //! The misdeeds, each a word with at most one argument: `crash:3`, `late:200`, `garbage:10`.
 
+use std::io::Write as _;
 use std::process::{Command, Stdio, exit};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -32,6 +33,10 @@ pub(crate) enum Deed {
     Stderr(u64),
     /// One line of so many bytes on standard error, without an end.
     StderrLine(u64),
+    /// Writes so many MB a second to standard error from now on, in lines, and goes on serving; 0 is as fast as it goes.
+    Complain(u64),
+    /// Writes lines that are no JSON to standard output from now on, as fast as it goes, and goes on serving.
+    Babble,
     /// Writes so many bytes of notifications to standard output; 0 goes on for ever.
     Stdout(u64),
     /// One valid line of at least so many bytes.
@@ -86,6 +91,8 @@ impl Deed {
             "unknown" => Self::Unknown,
             "with-id" => Self::WithId(argument.to_owned()),
             "stderr" => Self::Stderr(number()),
+            "complain" => Self::Complain(number()),
+            "babble" => Self::Babble,
             "stderr-line" => Self::StderrLine(number()),
             "stdout" => Self::Stdout(number()),
             "long" => Self::Long(number()),
@@ -131,6 +138,15 @@ impl Deed {
             Self::WithId(id) => how.id = Some(id),
             Self::Stderr(bytes) => {
                 flood(bytes, |_| eprintln!("{}", "scripted-child complains at length. ".repeat(28)));
+            }
+            Self::Complain(rate) => beside("complain", move || complain(rate)),
+            Self::Babble => {
+                let lines = "this is { no JSON, and there is more of it. \n".repeat(400);
+                beside("babble", move || {
+                    loop {
+                        wire::bytes(lines.as_bytes());
+                    }
+                });
             }
             Self::StderrLine(bytes) => (0..bytes / 1024).for_each(|_| eprint!("{}", "x".repeat(1024))),
             Self::Stdout(bytes) => {
@@ -183,6 +199,27 @@ impl Deed {
 pub(crate) fn do_nothing() -> ! {
     loop {
         std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// Does something while the server goes on.
+fn beside(name: &str, work: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().name(name.into()).spawn(work).unwrap();
+}
+
+/// So many MB a second, in pieces of 16 KiB at the most.
+fn complain(rate: u64) {
+    let piece = format!("{}\n", "scripted-child complains at length. ".repeat(28)).repeat(16);
+    let (began, mut written) = (Instant::now(), 0_u64);
+    loop {
+        if std::io::stderr().write_all(piece.as_bytes()).is_err() {
+            return;
+        }
+        written += piece.len() as u64;
+        let due = Duration::from_micros(written / rate.max(1));
+        if rate > 0 {
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
+        }
     }
 }
 
@@ -247,7 +284,7 @@ impl How {
         if self.late.is_zero() {
             write();
         } else {
-            std::thread::Builder::new().name("late".into()).spawn(write).unwrap();
+            beside("late", write);
         }
     }
 }

@@ -528,8 +528,8 @@ fn a_revision_weakens_nothing_unless_the_operator_says_so() {
             assert_eq!(let_in.is_ok(), aud_waived, "{mode:?} {version}");
             assert!(auth.authenticate(&bearing(&foreign), NOW).is_err(), "without the header");
             if let Ok(principal) = let_in {
-                assert!(auth.permit_for(&carrying(&foreign), &principal, &mut std::iter::empty()).is_ok());
-                assert!(auth.permit_for(&bearing(&foreign), &principal, &mut std::iter::empty()).is_err());
+                assert!(auth.permit_for(&carrying(&foreign), &principal, &[]).is_ok());
+                assert!(auth.permit_for(&bearing(&foreign), &principal, &[]).is_err());
             }
         }
         assert!(auth.authenticate(&carrying(&expired), NOW).is_err());
@@ -550,10 +550,9 @@ fn a_permit_needs_every_scope_of_every_call() {
     });
     let principal = auth.authenticate(&bearing(&token(&good())), NOW).unwrap();
     let call = |method| CallSubject { method, item: None, path: "/mcp" };
-    let permit = auth.permit(&principal, &mut [call("tools/list"), call("ping")].into_iter()).unwrap();
+    let permit = auth.permit(&principal, &[call("tools/list"), call("ping")]).unwrap();
     assert_eq!(&*permit.principal().subject, "alice");
-    let denied =
-        auth.permit(&principal, &mut [call("tools/list"), call("tools/call")].into_iter()).unwrap_err();
+    let denied = auth.permit(&principal, &[call("tools/list"), call("tools/call")]).unwrap_err();
     assert_eq!(denied, Denied::TooNarrow { needed: ScopeSet::parse("a c d") });
     assert_eq!(denied.status(), 403);
 }

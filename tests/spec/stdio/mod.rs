@@ -1,6 +1,7 @@
 //! MCP servers that are programs, behind the proxy: the scripted child, its sessions, its misdeeds and its end.
 
 mod sessions;
+mod shared;
 mod routing;
 mod misdeeds;
 mod places;
