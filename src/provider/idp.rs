@@ -279,11 +279,12 @@ mod tests {
     fn what_the_operator_names_is_asked() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://localhost:{}/token", listener.local_addr().unwrap().port());
-        let provider = thread::spawn(move || {
+        let serve = move || {
             let mut stream = listener.accept().unwrap().0;
             let _ = stream.read(&mut [0; 1024]).unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").unwrap();
-        });
+        };
+        let provider = thread::Builder::new().name("provider".into()).spawn(serve).unwrap();
         let told = asked(&url, Reach::Named).unwrap();
         assert_eq!((told.status, told.body.as_slice()), (200, b"{}".as_slice()));
         provider.join().unwrap();
