@@ -176,21 +176,24 @@ impl Commons {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more session may join.
+    /// Whether its child has ended, or is not shared.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.lock().phase, Phase::Over)
     }
 
-    /// Takes a session in, which has no child yet.
-    pub(super) fn join<S: Sink + 'static>(self: &Arc<Self>, session: &Arc<S>) -> Peer {
+    /// Takes a session in, which has no child yet; `None` where this one has ended meanwhile.
+    pub(super) fn join<S: Sink + 'static>(self: &Arc<Self>, session: &Arc<S>) -> Option<Peer> {
         let session: Arc<dyn Sink> = Arc::<S>::clone(session);
         let member =
             Member { session: Arc::downgrade(&session), opening: None, told: Vec::new(), alone: None };
         let mut state = self.lock();
+        if matches!(state.phase, Phase::Over) {
+            return None;
+        }
         let number = state.next;
         state.next += 1;
         state.members.insert(number, member);
-        Peer::Shared(Port { commons: Arc::clone(self), number })
+        Some(Peer::Shared(Port { commons: Arc::clone(self), number }))
     }
 
     /// A session has ended: what it waits for is cancelled, and what it alone subscribed to given up.

@@ -229,7 +229,7 @@ impl Legacy {
             None => Commons::start(setting, &self.alone)?,
         };
         shared.insert(who, Arc::downgrade(&commons));
-        Ok(commons.join(session))
+        commons.join(session).ok_or(TooMany)
     }
 
     /// Puts a session into the table, where there is room; a principal who has too many gives up the one that it has

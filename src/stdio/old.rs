@@ -229,6 +229,8 @@ impl Old {
             happened.over.push(call.key);
             return refuse_state(call);
         };
+        let undressed = Line::read(text.as_bytes()).ok().and_then(|line| translate::undressed(&line));
+        let text = undressed.unwrap_or(text);
         if Self::is_exclusive(&line.method) {
             self.alone = Some(Alone { number, ..Alone::default() });
         }

@@ -6,8 +6,12 @@
 use serde_json::{Map, Value, json};
 
 use super::ladder::OURS;
-use super::line::{Line, SERVER_MEMBER, SUBSCRIPTION_MEMBER, Shape};
+use super::line::{
+    CAPABILITIES_MEMBER, CLIENT_MEMBER, LOG_LEVEL_MEMBER, Line, SERVER_MEMBER, SUBSCRIPTION_MEMBER, Shape,
+};
 use super::splice::Splice;
+use crate::mcp::json::{Kind, Reader};
+use crate::mcp::message::VERSION_MEMBER;
 
 /// The newest revision with a handshake, which is the one that we offer.
 pub(super) const NEWEST_LEGACY: &str = "2025-11-25";
@@ -47,6 +51,28 @@ fn modern_capabilities(initialized: &Value) -> Value {
         all.remove("tasks");
     }
     capabilities
+}
+
+/// A modern request as one of the legacy era: without the members of `_meta` that describe it, for which a server that
+/// was opened by `initialize` may refuse it. `None` for what needs no change, or cannot be read.
+pub(super) fn undressed(line: &Line<'_>) -> Option<String> {
+    let meta = line.meta.filter(|meta| meta.kind == Kind::Object)?;
+    let mut reader = Reader::new(meta.raw.as_bytes()).ok()?;
+    let (mut kept, mut dropped) = (Vec::new(), false);
+    let read = reader.object(|reader, name| {
+        let (_, raw) = reader.raw()?;
+        let describes =
+            [VERSION_MEMBER, CAPABILITIES_MEMBER, CLIENT_MEMBER, LOG_LEVEL_MEMBER].contains(&name);
+        dropped |= describes;
+        if !describes {
+            kept.push(format!("{}:{raw}", Value::from(name)));
+        }
+        Ok(())
+    });
+    read.ok().filter(|()| dropped)?;
+    let mut splice = Splice::new(line.text);
+    splice.replace(meta.range(), format!("{{{}}}", kept.join(",")));
+    Some(splice.line())
 }
 
 /// A legacy server's answer as one of the modern era: `resultType`, and `ttlMs` with `cacheScope` where the era asks for
@@ -205,6 +231,32 @@ mod tests {
     fn dress(text: &str, method: &str) -> String {
         let line = Line::read(text.as_bytes()).unwrap();
         dressed(&line, method).unwrap_or_else(|| text.to_owned())
+    }
+
+    /// Section 1.3 number 3: what describes a request stays here, and whatever else is said goes on as it was written.
+    #[test]
+    fn a_modern_request_loses_what_describes_it() {
+        let describes = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},
+            "io.modelcontextprotocol/clientInfo":{"name":"x"},"io.modelcontextprotocol/logLevel":"info""#;
+        let request = |meta: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"a","params":{{"n":1.0,"_meta":{meta},"z":[]}}}}"#)
+        };
+        let undress = |text: &str| undressed(&Line::read(text.as_bytes()).unwrap());
+        for (meta, left) in [
+            (format!("{{{describes}}}"), "{}"),
+            (format!("{{\"progressToken\": 7,{describes}}}"), r#"{"progressToken":7}"#),
+            (
+                format!("{{{describes},\"a\\\"/\u{e9}\":{{\"b\":[1.50]}}}}"),
+                "{\"a\\\"/\u{e9}\":{\"b\":[1.50]}}",
+            ),
+        ] {
+            assert_eq!(undress(&request(&meta)), Some(request(left)), "{meta}");
+        }
+        for text in
+            [request("{}"), request(r#"{"a":1}"#), request("7"), r#"{"jsonrpc":"2.0","method":"a"}"#.into()]
+        {
+            assert_eq!(undress(&text), None, "{text}");
+        }
     }
 
     /// Section 1.3 numbers 6, 10 and 11.

@@ -38,6 +38,12 @@ fn a_modern_client_is_served_by_a_server_that_knows_sessions_only() {
     }
     let answer = client.call("echo", json!({"message": "hi"}));
     assert_eq!((answer.text(), &answer.last()["result"]["resultType"]), ("hi", &json!("complete")));
+    // What describes a modern request is not for a server that was opened otherwise, and may be refused by one.
+    let marked = Client::new(&world).meta("com.example/mark", json!({"kept": 1.5}));
+    assert_eq!(marked.call("echo", json!({"message": "marked"})).text(), "marked");
+    let seen = client.seen();
+    let line = seen.iter().find(|line| line.contains("\"marked\"")).unwrap();
+    assert!(line.contains(r#""_meta":{"com.example/mark":{"kept":1.5}}"#), "{line}");
     let unknown = client.ask("1", "no/such", &json!({}));
     assert_eq!((unknown.status, unknown.code()), (404, -32601));
     let seen = client.seen();
