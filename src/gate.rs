@@ -135,16 +135,18 @@ impl Gate {
     }
 
     /// Judges the head of a request that is a part of a login, `None` where it is not. It needs no token; host and origin
-    /// are judged as for MCP.
+    /// are judged as for MCP. With it comes its client.
     ///
     /// # Errors
     /// The answer, where it is refused.
-    pub fn login(&self, head: &Incoming, audit: &mut Audit) -> Result<Option<(Login, Grant)>, Reply> {
+    pub fn login(&self, head: &Incoming, audit: &mut Audit) -> Result<Option<(Login, Grant, Client)>, Reply> {
         let route = self.routes.of(head.method(), head.path());
         let Route::Login(login) = route else { return Ok(None) };
+        let client = self.proxies.client_of(head);
+        audit.client = Some(client.address);
         let grant = self.grant(head, route).map_err(|foreign| audit.refuse(&Refusal::Foreign(foreign)))?;
         match check_head(login, head) {
-            Ok(()) => Ok(Some((login, grant))),
+            Ok(()) => Ok(Some((login, grant, client))),
             Err(fault) => Err(grant.dress(audit.refuse(&Refusal::Login(fault)))),
         }
     }

@@ -156,6 +156,9 @@ pub const LOGIN_TIME_MAX: Duration = Duration::from_secs(25);
 pub const LOGIN_THREADS: usize = 4;
 /// Login requests that wait for one of these. Beyond it 503.
 pub const LOGIN_QUEUE_MAX: usize = 64;
+/// Login requests of one client that wait or are asked at one time, so that others find room however slow the identity
+/// provider is. Beyond it 429.
+pub const LOGIN_SHARE_MAX: usize = LOGIN_QUEUE_MAX / 4;
 /// The identity provider's metadata is asked for again after this long.
 pub const LOGIN_METADATA_TIME: Duration = Duration::from_secs(600);
 /// And not sooner than this after it could not be had.

@@ -17,7 +17,7 @@ use crate::auth::keys::{KeyStore, StartFault};
 use crate::auth::roots::{RootsFault, root_store};
 use crate::auth::session::SessionKey;
 use crate::auth::{Authenticator, Principal};
-use crate::client::Proxies;
+use crate::client::{Client, Proxies};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{BaseUrl, Config, Paths, PublicUrl, Upstream};
 use crate::cors::Grant;
@@ -352,7 +352,7 @@ enum To {
     /// To the MCP server, once its message was judged.
     Mcp(Admitted),
     /// To the identity provider.
-    Login(Arc<LoginRelay>, Login, Grant),
+    Login(Arc<LoginRelay>, Login, Grant, Client),
 }
 
 impl Handler for Front {
@@ -363,8 +363,9 @@ impl Handler for Front {
         if let Some(relay) = &self.login {
             match self.gate.login(head, &mut line.audit) {
                 Ok(None) => {}
-                Ok(Some((login, grant))) => {
-                    return Ok(Pass { admitted: To::Login(Arc::clone(relay), login, grant), line });
+                Ok(Some((login, grant, client))) => {
+                    let admitted = To::Login(Arc::clone(relay), login, grant, client);
+                    return Ok(Pass { admitted, line });
                 }
                 Err(reply) => {
                     line.write(reply.status);
@@ -385,8 +386,9 @@ impl Handler for Front {
         let Pass { admitted, mut line } = pass;
         let admitted = match admitted {
             To::Mcp(admitted) => admitted,
-            To::Login(relay, login, grant) => {
-                return relay.begin(login, request, Box::new(move |outcome| line.login(outcome, &grant)));
+            To::Login(relay, login, grant, client) => {
+                let finish = Box::new(move |outcome| line.login(outcome, &grant));
+                return relay.begin(login, request, client, finish);
             }
         };
         let relay = match self.gate.decide(&admitted, request, &mut line.audit) {

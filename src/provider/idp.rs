@@ -284,7 +284,7 @@ mod tests {
             let _ = stream.read(&mut [0; 1024]).unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").unwrap();
         };
-        let provider = thread::Builder::new().spawn(serve).unwrap();
+        let provider = thread::Builder::new().name("provider".into()).spawn(serve).unwrap();
         let told = asked(&url, Reach::Named).unwrap();
         assert_eq!((told.status, told.body.as_slice()), (200, b"{}".as_slice()));
         provider.join().unwrap();

@@ -3,7 +3,7 @@
 //! ```text
 //!  client ─ /authorize, /token, /register, metadata ─▶ relay.rs ─▶ Provider: default.rs or asgardeo.rs
 //!                                                        │  form.rs, preset.rs: parameters on their way
-//!                                                        │  recent.rs, rate.rs: late duplicates, too many
+//!                                                        │  recent.rs, rate.rs, share.rs: duplicates, too many
 //!                                                        └─▶ idp.rs ─HTTPS─▶ identity provider
 //! ```
 //!
@@ -21,6 +21,7 @@ pub mod rate;
 pub mod recent;
 pub mod relay;
 pub mod request;
+pub mod share;
 pub mod wait;
 
 use document::{Description, Registration};

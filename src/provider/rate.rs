@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::client::household;
 use crate::limits::LOGIN_ADDRESSES_MAX;
 
 /// Buckets by address.
@@ -32,7 +33,7 @@ impl Rate {
     /// # Errors
     /// How long it will be until there is one.
     pub fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
-        let address = neighbourhood(address);
+        let address = household(address);
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         if full_at.len() >= LOGIN_ADDRESSES_MAX && !full_at.contains_key(&address) {
             full_at.retain(|_, at| *at > now);
@@ -48,14 +49,6 @@ impl Rate {
         }
         *at = next;
         Ok(())
-    }
-}
-
-/// Whoever has one IPv6 address has the 64 bits behind it too.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::from((u128::from(ip) >> 64 << 64).to_be_bytes()),
-        v4 => v4,
     }
 }
 

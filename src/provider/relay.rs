@@ -30,10 +30,12 @@ use super::idp::{Ask, Idp, IdpFault, Told};
 use super::rate::Rate;
 use super::recent::{Key, Recent, Seen};
 use super::request::{Body, Prepared, Work, prepare};
+use super::share::{Share, Shares};
 use super::wait::{Finish, Outcome, Pending, Slot};
 use super::{NewClient, Provider, Trouble};
 use crate::auth::reach::Reach;
 use crate::auth::roots::RootsFault;
+use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::login::{Login, Source};
 use crate::config::{Config, PublicUrl};
@@ -41,8 +43,9 @@ use crate::edge::Answer;
 use crate::edge::http1::Incoming;
 use crate::header;
 use crate::limits::{
-    LOGIN_LOG_TIME, LOGIN_METADATA_TIME, LOGIN_QUEUE_MAX, LOGIN_REGISTRATIONS, LOGIN_REPEAT_TIME,
-    LOGIN_RETRY_TIME, LOGIN_STALE_TIME_MAX, LOGIN_THREADS, LOGIN_TIME_MAX, LOGIN_TOKENS, STACK_BYTES,
+    BUSY_RETRY_SECONDS, LOGIN_LOG_TIME, LOGIN_METADATA_TIME, LOGIN_QUEUE_MAX, LOGIN_REGISTRATIONS,
+    LOGIN_REPEAT_TIME, LOGIN_RETRY_TIME, LOGIN_SHARE_MAX, LOGIN_STALE_TIME_MAX, LOGIN_THREADS,
+    LOGIN_TIME_MAX, LOGIN_TOKENS, STACK_BYTES,
 };
 use crate::log::Log;
 use crate::reply::{HeaderValue, LoginFault, Reply};
@@ -75,6 +78,7 @@ struct Core {
     known: Mutex<Known>,
     told: Mutex<Report>,
     recent: Recent,
+    shares: Arc<Shares>,
     registrations: Rate,
     tokens: Rate,
     clock: Clock,
@@ -105,6 +109,8 @@ struct Job {
     slot: Arc<Slot>,
     core: Arc<Core>,
     done: bool,
+    /// What it takes of its client's share, until it is dropped.
+    _share: Option<Share>,
 }
 
 impl Job {
@@ -146,6 +152,7 @@ impl LoginRelay {
             known: Mutex::default(),
             told: Mutex::default(),
             recent: Recent::default(),
+            shares: Shares::new(LOGIN_SHARE_MAX),
             registrations: Rate::new(LOGIN_REGISTRATIONS.0, LOGIN_REGISTRATIONS.1),
             tokens: Rate::new(LOGIN_TOKENS.0, LOGIN_TOKENS.1),
             clock: clock.clone(),
@@ -164,10 +171,10 @@ impl LoginRelay {
         Ok(Some(Self { core, jobs: Mutex::new(Some(sender)), threads: Mutex::new(threads) }))
     }
 
-    /// Begins to answer a request whose body is whole. Never waits.
-    pub fn begin(&self, place: route::Login, request: &Incoming, finish: Finish) -> Answer {
+    /// Begins to answer a request of `client` whose body is whole. Never waits.
+    pub fn begin(&self, place: route::Login, request: &Incoming, client: Client, finish: Finish) -> Answer {
         let now = Instant::now();
-        let Prepared { work, same } = match prepare(place, request, &self.core.login) {
+        let Prepared { work, same } = match prepare(place, request, client.address, &self.core.login) {
             Ok(prepared) => prepared,
             Err(fault) => return Answer::Reply(finish(fault.into())),
         };
@@ -185,13 +192,19 @@ impl LoginRelay {
             }
         }
         let core = Arc::clone(&self.core);
-        let mut job = Box::new(Job { work, key, slot: Arc::clone(&slot), core, done: false });
+        // An address that may be everybody's has no share: it would be theirs together.
+        let share = client.is_one.then(|| core.shares.take(client.address));
+        let crowded = share.as_ref().is_some_and(Option::is_none);
+        let _share = share.flatten();
+        let mut job = Box::new(Job { work, key, slot: Arc::clone(&slot), core, done: false, _share });
         let rate = match place {
             route::Login::Register => Some(&self.core.registrations),
             route::Login::Token | route::Login::Passed(_) => Some(&self.core.tokens),
             route::Login::Document(_) | route::Login::Authorize => None,
         };
-        if let Some(wait) = rate.and_then(|rate| rate.take(request.peer(), now).err()) {
+        if crowded {
+            job.end(LoginFault::TooMany(BUSY_RETRY_SECONDS).into());
+        } else if let Some(wait) = rate.and_then(|rate| rate.take(client.address, now).err()) {
             let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
             job.end(LoginFault::TooMany(seconds).into());
         } else {

@@ -1,6 +1,8 @@
 //! From a login request to what the provider is asked: checked, and with what the configuration adds, translates or
 //! drops. Pure.
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value};
 
 use super::form::{Form, FormFault, RESOURCE};
@@ -111,11 +113,16 @@ pub fn check_head(place: route::Login, head: &Incoming) -> Result<(), LoginFault
     if fits { Ok(()) } else { Err(LoginFault::ContentType(FORM)) }
 }
 
-/// Reads a whole request.
+/// Reads a whole request of `client`.
 ///
 /// # Errors
 /// [`LoginFault`]
-pub fn prepare(place: route::Login, request: &Incoming, login: &Login) -> Result<Prepared, LoginFault> {
+pub fn prepare(
+    place: route::Login,
+    request: &Incoming,
+    client: IpAddr,
+    login: &Login,
+) -> Result<Prepared, LoginFault> {
     let query = request.query().unwrap_or_default();
     let once = |work| Prepared { work, same: None };
     match place {
@@ -133,7 +140,7 @@ pub fn prepare(place: route::Login, request: &Incoming, login: &Login) -> Result
             let Ok(Value::Object(members)) = serde_json::from_slice::<Value>(body) else {
                 return Err(LoginFault::ClientMetadata("the body is no JSON object"));
             };
-            let sender = request.peer().to_string();
+            let sender = client.to_string();
             let same = Key::of(&[b"register", sender.as_bytes(), exposed(authorization.as_ref()), body]);
             let body = with_members(body, members, &login.added.register_body);
             Ok(Prepared { work: Work::Register(body, authorization), same: Some(same) })

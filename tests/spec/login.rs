@@ -549,6 +549,40 @@ fn a_slow_provider_holds_no_worker() {
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
 }
 
+/// However slow the provider is, one stranger does not take all the room.
+#[test]
+fn one_client_does_not_fill_the_queue() {
+    let idp = Idp::start(provider);
+    let world = discovered(&idp, "trusted_proxies: [127.0.0.0/8]");
+    assert_eq!(get(&world, OAUTH).status, 200); // the metadata is known
+    let (hold, release) = std::sync::mpsc::channel::<()>();
+    let release = std::sync::Mutex::new(release);
+    idp.answer(move |_| {
+        let _ = release.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        (200, "", "{}".to_owned())
+    });
+    let send = |client: &str, n: usize| {
+        let mut raw = world.raw();
+        let body = format!("grant_type=authorization_code&code={n}");
+        raw.send(crate::world::request("POST", "/token", &[FORM, ("X-Forwarded-For", client)], &body));
+        raw
+    };
+    let mut many: Vec<_> = (0..100).map(|n| send("203.0.113.1", n)).collect();
+    // Each of those that are too many is answered at once, which is how it is known that all have come.
+    let mut refused = 0;
+    wait_until("the flood is refused", || {
+        refused = world.log.text().matches("status=429").count();
+        refused >= 100 - 16
+    });
+    assert_eq!(refused, 100 - 16);
+    let mut other = send("203.0.113.2", 0);
+    drop(hold);
+    assert_eq!(other.answer().expect("an answer").status, 200, "{}", world.log.text());
+    for raw in &mut many {
+        assert!([200, 429].contains(&raw.answer().expect("an answer").status));
+    }
+}
+
 /// RFC 8414 section 3.3; D9's rule for logins: another issuer's metadata is not used, an outage is survived.
 #[test]
 fn metadata_that_cannot_be_had_is_told_once() {
@@ -579,4 +613,26 @@ fn metadata_that_cannot_be_had_is_told_once() {
     assert_eq!(told, 1, "{log}");
     assert!(log.contains(&format!("is the metadata of '{}/', not of '{}'", idp.url, idp.url)), "{log}");
     nothing_leaked(&world, "bad metadata");
+}
+
+/// Behind a reverse proxy one client's flood is not everybody's, and neither is its registration.
+#[test]
+fn clients_behind_a_trusted_proxy_are_told_apart() {
+    let idp = Idp::start(provider);
+    let world = discovered(&idp, "trusted_proxies: [127.0.0.0/8]");
+    let register = |client: &str, n: usize| {
+        let headers = [("Content-Type", "application/json"), ("X-Forwarded-For", client)];
+        let body = format!(r#"{{"redirect_uris":["https://app.example/{n}"]}}"#);
+        world.ask("POST", "/register", &headers, &body).status
+    };
+    let asked = || idp.asked().iter().filter(|line| line.contains("/reg")).count();
+    let (one, other) = ("203.0.113.1", "203.0.113.2");
+    assert_eq!((register(one, 0), register(other, 0)), (201, 201));
+    assert_eq!(asked(), 2, "the same words of another client are another registration");
+    let refused = (1..1000).find(|n| register(one, *n) == 429);
+    assert!(refused.is_some(), "nothing stops a flood");
+    assert_eq!(register(other, 1), 201, "a stranger's flood is everybody's");
+    let log = world.log.text();
+    assert!(log.contains(&format!("client={one}")) && log.contains(&format!("client={other}")), "{log}");
+    nothing_leaked(&world, "registrations");
 }
