@@ -156,6 +156,9 @@ fn main() {
     let (unsigned, signature) = stranger.rsplit_once('.').unwrap();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    if programs::child().is_none() {
+        println!("without the stdio rows: cargo build --release --example scripted-child has not been run");
+    }
     println!(
         "{cores} processors, load average {}, {} s each, latencies in ms\n",
         load.split(' ').next().unwrap(),
@@ -163,9 +166,6 @@ fn main() {
     );
     println!("| attack | deeds | RSS MiB | descriptors | threads | p50 | p99 | served | not |");
     println!("|---|---|---|---|---|---|---|---|---|");
-    if programs::child().is_none() {
-        println!("without the stdio rows: cargo build --release --example scripted-child has not been run");
-    }
     for attack in ATTACKS.iter().chain(programs::ATTACKS) {
         if !only.is_empty() && !only.iter().any(|word| attack.name.contains(word.as_str())) {
             continue;

@@ -99,6 +99,15 @@ impl Client {
         client
     }
 
+    /// Ends the session, and so its child.
+    fn close(&self, arena: &Arena) {
+        let headers = [("Authorization", self.bearer.as_str()), ("Mcp-Session-Id", &self.session)];
+        if let (Some(mut stream), false) = (arena.connect(), self.session.is_empty()) {
+            let _ = stream.write_all(request("DELETE", "/mcp", &headers, "").as_bytes());
+            let _ = stream.read(&mut [0; 512]);
+        }
+    }
+
     /// A call as it is sent.
     pub fn call(&self, id: usize, tool: &str, arguments: &Value) -> String {
         let mut params = json!({"name": tool, "arguments": arguments});
@@ -142,6 +151,7 @@ fn writes(arena: &Arena, deed: &str) {
         arena.did(all - counted);
         counted = all;
     }
+    client.close(arena);
 }
 
 /// What the MCP servers have written, the children of the one child of ours, in bytes.
@@ -182,6 +192,7 @@ fn never_reads(arena: &Arena) {
         }
         arena.did(1);
     }
+    client.close(arena);
 }
 
 /// Calls that nobody answers, each on a connection of its own, and all of them kept.
@@ -200,4 +211,5 @@ fn never_answers(arena: &Arena) {
         }
         arena.did(1);
     }
+    client.close(arena);
 }

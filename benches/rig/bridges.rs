@@ -44,17 +44,19 @@ pub struct Figures {
 pub struct Packages(Result<PathBuf, String>);
 
 impl Packages {
-    /// Finds what was fetched from this very lock file, or fetches it where that is wanted.
-    pub fn get(fetch: bool) -> Self {
+    /// None of them, for a short run.
+    pub fn none() -> Self {
+        Self(Err("a run without --smoke measures them too".into()))
+    }
+
+    /// Finds what was fetched from this very lock file, or fetches it.
+    pub fn get() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let (from, to) = (root.join("benches/bridges"), root.join("target/bridges"));
         let wanted = fs::read_to_string(from.join("package-lock.json")).expect("the lock file is there");
         let stamp = to.join("stamp");
         if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
             return Self(Ok(to));
-        }
-        if !fetch {
-            return Self(Err("not fetched yet; a run without --smoke does that".into()));
         }
         let fetched = fs::create_dir_all(&to)
             .and_then(|()| {

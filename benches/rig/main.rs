@@ -154,7 +154,7 @@ fn measure(plan: &Plan, builds: Builds) {
         }
     }
     if plan.does("stdio") {
-        let packages = bridges::Packages::get(plan.fetches());
+        let packages = if plan.is_short() { bridges::Packages::none() } else { bridges::Packages::get() };
         if let Some(why) = packages.missing() {
             println!("\nsupergateway and mcp-proxy are left out: {why}");
         }

@@ -44,9 +44,9 @@ impl Plan {
         &self.matching
     }
 
-    /// Whether packages may be fetched for it.
-    pub fn fetches(&self) -> bool {
-        !self.smoke
+    /// Whether it is to take less than a minute.
+    pub fn is_short(&self) -> bool {
+        self.smoke
     }
 
     pub fn scenarios(&self) -> Vec<Scenario> {
