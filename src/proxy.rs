@@ -149,7 +149,10 @@ impl Behind {
     fn start(config: &Config, sessions: &Arc<SessionKey>, log: &Log) -> Result<Self, StartError> {
         match &config.upstream {
             Upstream::Http { base, first_byte_timeout, authorization } => {
-                let roots = root_store(config.ca_file.as_deref()).map_err(StartError::Roots)?;
+                let roots = match base.tls {
+                    true => root_store(config.ca_file.as_deref()).map_err(StartError::Roots)?,
+                    false => rustls::RootCertStore::empty().into(), // nobody is asked for a certificate
+                };
                 Ok(Self::Http(Http {
                     pool: Pool::start(base, &config.public, roots, log).map_err(StartError::Pool)?,
                     base: base.clone(),

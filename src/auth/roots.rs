@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 
 use super::fault::Shown;
 
@@ -76,9 +76,13 @@ pub fn extra_roots(ca_file: Option<&Path>) -> Result<Vec<CertificateDer<'static>
 }
 
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileFault> {
-    let text = std::fs::read(path).map_err(FileFault::Unreadable)?;
-    let found: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|_| FileFault::NotPem)?;
+    // Certificate by certificate: the bundle of a system is far larger than what is kept of it.
+    let file = std::fs::File::open(path).map_err(FileFault::Unreadable)?;
+    let found = CertificateDer::pem_reader_iter(file).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|fault| match fault {
+        pem::Error::Io(err) => FileFault::Unreadable(err),
+        _ => FileFault::NotPem,
+    })?;
     if found.is_empty() {
         return Err(FileFault::NoCertificate);
     }
