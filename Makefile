@@ -1,6 +1,7 @@
 # `make` lists what there is. Each target is a line or two that anyone could type.
 .DEFAULT_GOAL := help
-.PHONY: help build check test coverage e2e browser conformance fuzz bench bench-smoke attacks fmt lint deny release chroot clean
+MUSL = $(shell uname -m)-unknown-linux-musl
+.PHONY: help build check test coverage e2e browser conformance fuzz bench bench-smoke attacks fmt lint deny release small chroot clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,7 +30,7 @@ conformance: ## The official MCP conformance suite, directly and through the pro
 fuzz: ## Every fuzz target for a minute (FUZZ_SECONDS=60); needs a nightly toolchain
 	fuzz/run
 
-bench: release ## Ours beside HAProxy, nginx and two bridges, 20 minutes (ARGS="--only load"); docs/performance.md says what it needs
+bench: release small ## Ours beside HAProxy, nginx and two bridges, 20 minutes (ARGS="--only load"); docs/performance.md says what it needs
 	cargo bench --locked --bench rig -- $(ARGS)
 
 bench-smoke: release ## A part of it in under a minute
@@ -49,12 +50,17 @@ lint: ## Form and clippy, with warnings as errors
 deny: ## The dependency rules; needs cargo-deny
 	cargo deny --locked check
 
-release: ## The smallest program, linked statically: target/<target>/dist/openmcpauthproxy
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist \
-		--target $$(rustc -vV | sed -n 's/^host: //p')
+release: ## The fastest program, linked statically: target/<target>/dist/openmcpauthproxy
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $$(rustc -vV | sed -n 's/^host: //p')
 
-chroot: release ## That program in an empty root directory with a CA file and a config, as a container has it; needs root
+small: ## The smallest program, linked statically with musl: target/<target>/small/openmcpauthproxy; needs rustup
+	rustup target add $(MUSL)
+	CC_$(subst -,_,$(MUSL))=$${CC:-cc} RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" \
+		cargo build --locked --profile small --target $(MUSL)
+
+chroot: release small ## Both in an empty root directory with a CA file and a config, as a container has it; needs root
 	tests/chroot/run target/$$(rustc -vV | sed -n 's/^host: //p')/dist/openmcpauthproxy
+	tests/chroot/run target/$(MUSL)/small/openmcpauthproxy
 
 clean: ## Remove what was built
 	cargo clean

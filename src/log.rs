@@ -240,7 +240,14 @@ fn text_line(out: &mut String, level: Level, message: &str, fields: &[Field<'_>]
         let _ = write!(out, "{shown}");
         let value = out.get(start..).unwrap_or_default();
         let plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
-        if value.is_empty() || !plain {
+        if !value.is_empty() && plain {
+            continue;
+        }
+        // Most of what is quoted are words of ours with spaces between them, which need nothing else.
+        if value.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\')) {
+            out.insert(start, '"');
+            out.push('"');
+        } else {
             let value = value.to_owned();
             out.truncate(start);
             let _ = write!(out, "{value:?}");

@@ -28,7 +28,8 @@ impl HeaderValue {
     #[must_use]
     pub fn cleaned(value: impl Into<String>) -> Self {
         let value: String = value.into();
-        if value.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        // All of it is looked at, so that many bytes are looked at at once.
+        if value.bytes().fold(true, |all, b| all & (0x20..0x7f).contains(&b)) {
             return Self(Cow::Owned(value));
         }
         Self(Cow::Owned(value.chars().map(|c| if (' '..='~').contains(&c) { c } else { ' ' }).collect()))

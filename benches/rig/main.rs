@@ -104,7 +104,8 @@ fn measure(plan: &Plan, builds: Builds) {
     write("load.lua", include_str!("../load.lua"));
     let files = LazyCell::new(|| minter.write(&dir.0)); // thousands of signatures
     let Builds { ours, beside, more } = builds;
-    let yard = Yard { dir: dir.0.clone(), ours, beside, more, upstream: upstream.addr, issuer };
+    let small = built("small").filter(|_| !plan.is_short());
+    let yard = Yard { dir: dir.0.clone(), ours, small, beside, more, upstream: upstream.addr, issuer };
     let (all, real) =
         (yard.kinds(), yard.kinds().into_iter().filter(|kind| *kind != Kind::Direct).collect::<Vec<_>>());
     let token = minter.good("alice");
@@ -187,10 +188,17 @@ impl Drop for Scratch {
 
 /// What `make release` leaves: below target/, by the name of this machine.
 fn released() -> PathBuf {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target");
-    let dirs = std::fs::read_dir(&root).into_iter().flatten().flatten();
-    let found = dirs.map(|dir| dir.path().join("dist/openmcpauthproxy")).find(|path| path.exists());
-    found.unwrap_or_else(|| root.join("release/openmcpauthproxy"))
+    built("dist").unwrap_or_else(|| target().join("release/openmcpauthproxy"))
+}
+
+/// The static program of a profile, where it was built.
+fn built(profile: &str) -> Option<PathBuf> {
+    let dirs = std::fs::read_dir(target()).into_iter().flatten().flatten();
+    dirs.map(|dir| dir.path().join(profile).join("openmcpauthproxy")).find(|path| path.exists())
+}
+
+fn target() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target")
 }
 
 /// 5,000 streams are 10,000 descriptors of this program.

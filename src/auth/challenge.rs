@@ -70,7 +70,7 @@ fn parameter<'a>(text: &mut String, name: &str, words: impl IntoIterator<Item = 
         if at > 0 {
             text.push(' ');
         }
-        if word.bytes().all(fits) {
+        if word.bytes().fold(true, |all, b| all & fits(b)) {
             text.push_str(word);
         } else {
             text.extend(word.chars().map(|c| if u8::try_from(c).is_ok_and(fits) { c } else { ' ' }));
