@@ -33,7 +33,8 @@ pub enum Kind {
 
 impl Kind {
     /// Those that relay to a server on the network.
-    const RELAYS: [Self; 6] = [Self::Ours, Self::Small, Self::Beside, Self::Haproxy, Self::Nginx, Self::Direct];
+    const RELAYS: [Self; 6] =
+        [Self::Ours, Self::Small, Self::Beside, Self::Haproxy, Self::Nginx, Self::Direct];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -87,7 +87,10 @@ pub fn json(connections: u32, tokens: &'static str) -> Scenario {
 
 /// Who has something to show: those that look at no token are measured once for each kind of answer.
 pub fn applies(kind: Kind, scenario: &Scenario) -> bool {
-    (kind != Kind::Small || scenario.connections == 16) && kind.checks() || !scenario.refused && scenario.tokens == "1"
+    if kind == Kind::Small {
+        return scenario.connections == 16;
+    }
+    kind.checks() || !scenario.refused && scenario.tokens == "1"
 }
 
 /// Runs `one` for every target in every round, the order turning by one from round to round.
