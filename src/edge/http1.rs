@@ -503,6 +503,10 @@ impl Incoming {
                     return Err(Fault::Malformed("Transfer-Encoding is given twice"));
                 }
             } else if header::same(name, header::CONNECTION) {
+                // An option is a token (RFC 9110 section 7.6.1); of a comma between quotes no two readers think alike.
+                if value.contains(&b'"') {
+                    return Err(Fault::Malformed("a Connection option holds a quote"));
+                }
                 for token in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
                     close |= token.eq_ignore_ascii_case(b"close");
                     keep |= token.eq_ignore_ascii_case(b"keep-alive");

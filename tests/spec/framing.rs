@@ -154,6 +154,7 @@ fn nothing_behind_a_refused_message_is_served() {
             400,
         ),
         ("6.1", "the coding's name with a space", post("Transfer-Encoding : chunked\r\n", "0\r\n\r\n"), 400),
+        ("9.6", "a quote in a Connection option", post("Connection: \"x, close\r\n", ""), 400),
         ("6.2", "a negative length", post("Content-Length: -1\r\n", ""), 400),
         ("6.2", "a length with a space in it", post("Content-Length: 1 2\r\n", "a"), 400),
         ("6.2", "a length with a fraction", post("Content-Length: 3.0\r\n", "abc"), 400),
