@@ -104,7 +104,9 @@ function askOnce(server, tool) {
   });
 
   tool('test_input_required_result_capabilities', 'Asks only what the client can answer', (request) => {
-    const can = request.envelope?.['io.modelcontextprotocol/clientCapabilities'] ?? {};
+    // A request says it from 2026-07-28 on; before, the session did when it began.
+    const said = request.envelope?.['io.modelcontextprotocol/clientCapabilities'];
+    const can = said ?? server.server.getClientCapabilities() ?? {};
     const { inputResponses } = request;
     if (inputResponses !== undefined) return answered(`Answered: ${Object.keys(inputResponses).join(', ')}`);
     const inputRequests = {

@@ -29,6 +29,8 @@ const CANNOT = {
   'legacy 2026-07-28': {
     'input-required-result-basic-elicitation':
       'it asks for a key that the server chooses, and a request of a session has none',
+    'input-required-result-capability-check':
+      'a session is told once what its client can do, so the bridge says everything, and refuses with -32021 what the caller cannot',
   },
 };
 
