@@ -30,7 +30,8 @@ conformance: ## The official MCP conformance suite, directly and through the pro
 fuzz: ## Every fuzz target for a minute (FUZZ_SECONDS=60); needs a nightly toolchain
 	fuzz/run
 
-bench: release small ## Ours beside HAProxy, nginx and two bridges, 20 minutes (ARGS="--only load"); docs/performance.md says what it needs
+bench: release ## Ours beside HAProxy, nginx and two bridges, 20 minutes (ARGS="--only load"); docs/performance.md says what it needs
+	-$(MAKE) --no-print-directory small
 	cargo bench --locked --bench rig -- $(ARGS)
 
 bench-smoke: release ## A part of it in under a minute
@@ -58,9 +59,9 @@ small: ## The smallest program, linked statically with musl: target/<target>/sma
 	CC_$(subst -,_,$(MUSL))=$${CC:-cc} RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" \
 		cargo build --locked --profile small --target $(MUSL)
 
-chroot: release small ## Both in an empty root directory with a CA file and a config, as a container has it; needs root
+chroot: release ## That program in an empty root directory with a CA file and a config, as a container has it; needs root
 	tests/chroot/run target/$$(rustc -vV | sed -n 's/^host: //p')/dist/openmcpauthproxy
-	tests/chroot/run target/$(MUSL)/small/openmcpauthproxy
+	[ ! -x target/$(MUSL)/small/openmcpauthproxy ] || tests/chroot/run target/$(MUSL)/small/openmcpauthproxy
 
 clean: ## Remove what was built
 	cargo clean
