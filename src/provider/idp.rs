@@ -1,8 +1,8 @@
 //! One request to the identity provider, for the login relay.
 //!
 //! `ureq` with every option spelled out, as for keys: TLS verified always, no proxy from the environment, no redirect
-//! followed, time and size bounded, and no address in here for what metadata alone names. The request is made anew from a short list of what crosses (ASR-13), and of the
-//! answer only status, body and three headers come back.
+//! followed, time and size bounded, and no address in here for what metadata alone names. The request is made anew from
+//! a short list of what crosses (ASR-13), and of the answer only status, body and three headers come back.
 
 use std::fmt;
 use std::path::Path;

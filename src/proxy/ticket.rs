@@ -181,6 +181,7 @@ impl Line {
             subject.as_ref().map(|subject| ("subject", subject as _)),
             audit.reason.as_ref().map(|reason| ("reason", reason as _)),
         ];
+        // Every request has this line, so its fields stand on the stack: those that are known, and the time behind them.
         let mut fields: [Field<'_>; 10] = [("us", &micros); 10];
         let mut known = 0;
         for (place, field) in fields.iter_mut().zip(told.into_iter().flatten()) {
