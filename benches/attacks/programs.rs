@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Arena;
-use super::list::{Attack, attack, pause_until_over};
+use super::list::{Attack, attack, nothing};
 use super::world::raw::Raw;
 use super::world::request;
 
@@ -33,20 +33,14 @@ const fn flood(name: &'static str, era: Era, run: fn(&Arena)) -> Attack {
 }
 
 pub const ATTACKS: &[Attack] = &[
-    program("stdio sessions: nothing at all", Era::Legacy, 1, |arena| {
-        arena.did(1);
-        pause_until_over(arena);
-    }),
+    program("stdio sessions: nothing at all", Era::Legacy, 1, nothing),
     flood("stdio sessions: 50 MB/s of standard error", Era::Legacy, |arena| writes(arena, "complain:50")),
     flood("stdio sessions: standard error without measure", Era::Legacy, |arena| writes(arena, "complain:0")),
     flood("stdio sessions: garbage without measure", Era::Legacy, |arena| writes(arena, "babble")),
     flood("stdio sessions: notifications without measure", Era::Legacy, |arena| writes(arena, "stdout:0")),
     program("stdio sessions: one that never reads", Era::Legacy, 4, never_reads),
     program("stdio sessions: one that never answers", Era::Legacy, 4, never_answers),
-    program("stdio shared: nothing at all", Era::Shared, 1, |arena| {
-        arena.did(1);
-        pause_until_over(arena);
-    }),
+    program("stdio shared: nothing at all", Era::Shared, 1, nothing),
     flood("stdio shared: 50 MB/s of standard error", Era::Shared, |arena| writes(arena, "complain:50")),
     flood("stdio shared: standard error without measure", Era::Shared, |arena| writes(arena, "complain:0")),
     flood("stdio shared: garbage without measure", Era::Shared, |arena| writes(arena, "babble")),

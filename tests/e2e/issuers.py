@@ -10,19 +10,17 @@ import base64
 import contextlib
 import http.server
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 
-from suite import NODE_DIR, PROXY, START_SECONDS, Suite, free_port, status
+from suite import NODE_DIR, PROXY, START_SECONDS, Suite, free_port, run_suite, status
 
 ASK = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
 ALGORITHMS = ["RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
@@ -71,6 +69,11 @@ def until(what: str, holds) -> None:
 
 class Issuers(Suite):
     """What tokens of real issuers are worth."""
+
+    def end(self) -> None:
+        for started in reversed(self.running):
+            with contextlib.suppress(OSError):
+                started.stop()
 
     def front(self, name: str, issuers: str) -> "Front":
         port = free_port()
@@ -213,19 +216,5 @@ def renamed(token: str, kid: str) -> str:
     return base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=").decode() + "." + rest
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="e2e-issuers-") as folder:
-        suite = Issuers(pathlib.Path(folder))
-        try:
-            suite.run()
-        finally:
-            for started in reversed(suite.running):
-                with contextlib.suppress(OSError):
-                    started.stop()
-    print(f"issuers: {suite.passed} passed, {suite.failed} failed", flush=True)
-    return 1 if suite.failed or not suite.passed else 0
-
-
 if __name__ == "__main__":
-    os.environ.pop("SSL_CERT_FILE", None)
-    sys.exit(main())
+    sys.exit(run_suite(Issuers, "issuers"))

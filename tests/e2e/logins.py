@@ -8,13 +8,11 @@ Called as suite.py is, with django-allauth's interpreter as one argument more.
 """
 
 import itertools
-import os
 import pathlib
 import re
 import sys
-import tempfile
 
-from suite import CLIENT_PYTHON, HERE, NODE_DIR, ROOT, Suite, fastmcp, free_port, mcp_remote, python, typescript, until
+from suite import CLIENT_PYTHON, HERE, NODE_DIR, ROOT, Suite, fastmcp, free_port, mcp_remote, python, run_suite, typescript, until
 
 ALLAUTH_PYTHON = sys.argv[6]
 PROVIDERS = ["oidc-provider", "django-allauth"]
@@ -128,7 +126,7 @@ class Logins(Suite):
             self.case(f"fastmcp, {where}", fastmcp, url)
             self.case(f"mcp-remote, {where}", mcp_remote, url)
 
-    def complete(self) -> bool:
+    def whole(self) -> bool:
         """Whether every combination was run and came through; the table says so to the reader."""
         wanted = list(itertools.product(PROVIDERS, CLIENTS, RELAYS, TRANSPORTS))
         for provider, client in itertools.product(PROVIDERS, CLIENTS):
@@ -139,19 +137,5 @@ class Logins(Suite):
         return self.through == set(wanted)
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="e2e-logins-") as folder:
-        suite = Logins(pathlib.Path(folder))
-        try:
-            suite.run()
-        finally:
-            for started in reversed(suite.running):
-                started.stop()
-    complete = suite.complete()
-    print(f"logins: {suite.passed} passed, {suite.failed} failed, {suite.skipped} skipped", flush=True)
-    return 1 if suite.failed or not complete else 0
-
-
 if __name__ == "__main__":
-    os.environ.pop("SSL_CERT_FILE", None)
-    sys.exit(main())
+    sys.exit(run_suite(Logins, "logins"))

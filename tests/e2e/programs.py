@@ -7,9 +7,8 @@ Called as suite.py is.
 import os
 import pathlib
 import sys
-import tempfile
 
-from suite import CLIENT_PYTHON, HERE, NODE_DIR, SERVER_PYTHON, Suite, client, free_port, typescript
+from suite import CLIENT_PYTHON, HERE, NODE_DIR, SERVER_PYTHON, Suite, client, free_port, run_suite, typescript
 
 CLIENTS = {
     "TypeScript SDK 1": ["node", str(pathlib.Path(NODE_DIR) / "stdio.mjs"), "1"],
@@ -51,18 +50,5 @@ class Programs(Suite):
                 self.case(f"{started.name} stops with exit code 0", self.stops, started)
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="e2e-programs-") as folder:
-        suite = Programs(pathlib.Path(folder))
-        try:
-            suite.run()
-        finally:
-            for started in reversed(suite.running):
-                started.stop()
-    print(f"programs: {suite.passed} passed, {suite.failed} failed, {suite.skipped} skipped", flush=True)
-    return 1 if suite.failed or not suite.passed else 0
-
-
 if __name__ == "__main__":
-    os.environ.pop("SSL_CERT_FILE", None)
-    sys.exit(main())
+    sys.exit(run_suite(Programs, "programs"))

@@ -145,6 +145,15 @@ class Suite:
         self.running.append(started)
         return started
 
+    def end(self) -> None:
+        """Ends what was started, the last first."""
+        for started in reversed(self.running):
+            started.stop()
+
+    def whole(self) -> bool:
+        """Whether all was run that has to be; none is no success."""
+        return self.passed > 0
+
     def case(self, name: str, body, *args) -> dict | None:
         began = time.monotonic()
         try:
@@ -350,18 +359,20 @@ default:
         return {"children": len(pids)}
 
 
-def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
-        suite = Suite(pathlib.Path(folder))
+def run_suite(kind: type[Suite], name: str) -> int:
+    """Runs all of it in a directory of its own, whatever happens ends what was started, and gives the exit code."""
+    os.environ.pop("SSL_CERT_FILE", None)
+    with tempfile.TemporaryDirectory(prefix=f"e2e-{name.replace(' ', '-')}-") as folder:
+        suite = kind(pathlib.Path(folder))
         try:
             suite.run()
         finally:
-            for started in reversed(suite.running):
-                started.stop()
-    print(f"end to end: {suite.passed} passed, {suite.failed} failed", flush=True)
-    return 1 if suite.failed or not suite.passed else 0
+            suite.end()
+    whole = suite.whole()
+    skipped = f", {suite.skipped} skipped" if suite.skipped else ""
+    print(f"{name}: {suite.passed} passed, {suite.failed} failed{skipped}", flush=True)
+    return 1 if suite.failed or not whole else 0
 
 
 if __name__ == "__main__":
-    os.environ.pop("SSL_CERT_FILE", None)
-    sys.exit(main())
+    sys.exit(run_suite(Suite, "end to end"))
