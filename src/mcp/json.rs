@@ -2,9 +2,9 @@
 //!
 //! The reader checks the whole grammar and hands the places that somebody asked for to that caller. It is stricter
 //! than most: one name twice in one object, after unescaping and at every level, marks the text as ambiguous, because
-//! two parsers could take two different messages from it. Names are kept on one stack for all levels, so that the usual
-//! message costs one allocation in all; an object with many members moves its names into a hash set, so that a hundred
-//! thousand of them are not compared with each other. Nesting is bounded, and so is our own recursion.
+//! two parsers could take two different messages from it. Names are kept on one stack for all levels, whose beginning is a
+//! part of the reader, so that the usual message costs no allocation; an object with many members moves its names into a
+//! hash set, so that a hundred thousand of them are not compared with each other. Nesting is bounded, and so is our own recursion.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use crate::limits::JSON_DEPTH_MAX;
 
 /// Names of one object that are compared one by one; more go into a set.
 const NAMES_COMPARED_MAX: usize = 16;
-/// Names for which room is made at once: enough for a usual message.
+/// Names for which the reader itself has room: enough for a usual message.
 const NAMES_USUAL: usize = 24;
 
 /// Why a text is not JSON that we read. The number is the offset in bytes.
@@ -84,13 +84,44 @@ impl<'a> Text<'a> {
 /// The names of an object that has many; boxed, since each level of nesting holds one on the stack.
 type Many<'a> = Option<Box<HashSet<Cow<'a, str>>>>;
 
+/// A stack of names: the first ones in place, the others on the heap.
+#[derive(Debug, Default)]
+struct Names<'a> {
+    few: [Cow<'a, str>; NAMES_USUAL],
+    more: Vec<Cow<'a, str>>,
+    count: usize,
+}
+
+impl<'a> Names<'a> {
+    fn push(&mut self, name: Cow<'a, str>) {
+        match self.few.get_mut(self.count) {
+            Some(place) => *place = name,
+            None => self.more.push(name),
+        }
+        self.count += 1;
+    }
+
+    /// Forgets all but the first `count`. Those in place are written over by the next ones.
+    fn truncate(&mut self, count: usize) {
+        self.count = self.count.min(count);
+        self.more.truncate(self.count.saturating_sub(NAMES_USUAL));
+    }
+
+    /// Those from place `first` on.
+    fn from(&self, first: usize) -> impl Iterator<Item = &Cow<'a, str>> {
+        let few = self.few.get(first..self.count.min(NAMES_USUAL)).unwrap_or_default();
+        let more = self.more.get(first.saturating_sub(NAMES_USUAL)..).unwrap_or_default();
+        few.iter().chain(more)
+    }
+}
+
 /// The reader.
 #[derive(Debug)]
 pub struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
-    names: Vec<Cow<'a, str>>,
+    names: Names<'a>,
     ambiguous: bool,
 }
 
@@ -104,7 +135,7 @@ impl<'a> Reader<'a> {
         if text.starts_with('\u{feff}') {
             return Err(JsonFault::ByteOrderMark);
         }
-        Ok(Self { text, at: 0, depth: 0, names: Vec::with_capacity(NAMES_USUAL), ambiguous: false })
+        Ok(Self { text, at: 0, depth: 0, names: Names::default(), ambiguous: false })
     }
 
     /// Whether an object so far had one name twice, or a name that cannot be decoded.
@@ -138,7 +169,7 @@ impl<'a> Reader<'a> {
         mut member: impl FnMut(&mut Self, &str) -> Result<(), JsonFault>,
     ) -> Result<(), JsonFault> {
         self.enter(b'{')?;
-        let first = self.names.len();
+        let first = self.names.count;
         let mut many: Many<'a> = None;
         if self.peek() != b'}' {
             loop {
@@ -313,12 +344,12 @@ impl<'a> Reader<'a> {
             self.ambiguous |= !seen.insert(name);
             return;
         }
-        let names = self.names.get(first..).unwrap_or_default();
-        self.ambiguous |= names.contains(&name);
-        if names.len() < NAMES_COMPARED_MAX {
+        self.ambiguous |= self.names.from(first).any(|known| *known == name);
+        if self.names.count - first < NAMES_COMPARED_MAX {
             self.names.push(name);
         } else {
-            *many = Some(Box::new(self.names.drain(first..).chain([name]).collect()));
+            *many = Some(Box::new(self.names.from(first).cloned().chain([name]).collect()));
+            self.names.truncate(first);
         }
     }
 
