@@ -15,6 +15,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::auth::fault::TokenFault;
 use crate::auth::scope::{CallSubject, ScopeSet};
 use crate::auth::{AuthError, Authenticator, Denied, Permit, Principal};
@@ -72,7 +74,7 @@ pub struct Relay {
     /// How it is meant.
     pub era: Era,
     /// The id of a single request, as it was written, for errors of ours.
-    pub id: Option<Box<str>>,
+    pub id: Option<SmolStr>,
     /// Whether a request is among its messages, so that an answer to it is due.
     pub expects_answer: bool,
 }
@@ -214,7 +216,7 @@ impl Gate {
     ) -> Result<Relay, Refusal<'_>> {
         let message = Message::read(request.body()).map_err(Refusal::Message)?;
         audit.note(&message);
-        let fault = |reason| Refusal::Message(MessageFault { reason, id: message.id().map(Box::from) });
+        let fault = |reason| Refusal::Message(MessageFault { reason, id: message.id().map(SmolStr::from) });
         let endpoint = admitted.endpoint;
         let era = match endpoint {
             Endpoint::StreamableHttp => {
@@ -242,7 +244,7 @@ impl Gate {
             permit,
             endpoint,
             era,
-            id: message.id().map(Box::from),
+            id: message.id().map(SmolStr::from),
             expects_answer: message.all().iter().any(|rpc| rpc.kind == Kind::Request),
         })
     }

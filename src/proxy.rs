@@ -3,6 +3,7 @@
 //! [`Front`] is what the engine asks: it lets [`Gate`] judge, opens session MACs, and begins exchanges with the MCP
 //! server. [`Proxy`] starts and stops everything. One line per request goes to the log from here.
 
+mod relayed;
 mod ticket;
 
 use std::borrow::Cow;
@@ -31,6 +32,7 @@ use crate::mcp::revision::Era;
 use crate::provider::relay::{LoginRelay, RelayFault};
 use crate::relay::exchange::{Exchange, Order};
 use crate::relay::headers::{self, Outbound};
+use crate::relay::spare;
 use crate::relay::sse::{self, EndpointRewriter};
 use crate::relay::streams::Streams;
 use crate::relay::upstream::{Pool, PoolError};
@@ -38,6 +40,7 @@ use crate::reply::{ClientFault, Refusal, Reply};
 use crate::route::{Endpoint, Login};
 use crate::secret::Secret;
 use crate::stdio::{Bridge, BridgeFault};
+use relayed::Relayed;
 use ticket::{Line, Ticket};
 
 /// Why the proxy does not start.
@@ -471,7 +474,7 @@ impl Front {
         let moved = pool.follow(&target);
         let followed = moved.is_some();
         let target = moved.map_or(target, Cow::Owned);
-        let mut head = Vec::with_capacity(1024);
+        let mut head = spare::head();
         headers::request_head(
             &mut head,
             request,
@@ -502,7 +505,7 @@ impl Front {
             stream_ends: ticket.stream_ends,
             rewriter: (endpoint == Endpoint::Sse).then(|| Box::new(self.rewriter(&http.base, principal))),
         };
-        Answer::Relay(Box::new(Exchange::begin(pool, order, Box::new(ticket))))
+        Answer::Relay(Relayed::boxed(Exchange::begin(pool, order, ticket)))
     }
 
     /// When streams end that a token opened which holds until then.

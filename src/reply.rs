@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use smol_str::SmolStr;
+
 use crate::auth::scope::ScopeSet;
 use crate::auth::{Denied, challenge};
 use crate::cors::Foreign;
@@ -122,14 +124,14 @@ pub enum Refusal<'a> {
     /// 404: a session that is not this caller's, or that nobody knows; the client must begin anew (D6, SH-13).
     UnknownSession {
         /// The id of the request, as it was written.
-        id: Option<Box<str>>,
+        id: Option<SmolStr>,
     },
     /// 400: a message that does not fit its session (requirements SH-01, SH-12, SH-16).
     Session {
         /// Why.
         fault: SessionFault,
         /// The id of the request, as it was written.
-        id: Option<Box<str>>,
+        id: Option<SmolStr>,
     },
     /// 503: no key has ever been fetched; the operator must look at the identity provider (D8).
     KeysUnavailable,
@@ -138,7 +140,7 @@ pub enum Refusal<'a> {
         /// What it did.
         fault: UpstreamFault,
         /// The id of the request, as it was written.
-        id: Option<Box<str>>,
+        id: Option<SmolStr>,
     },
     /// 400 to 504: a login that goes no further.
     Login(LoginFault),
@@ -150,12 +152,12 @@ pub enum Refusal<'a> {
     /// 429: this principal holds as many event streams as one may; it must end one first.
     TooManyStreams {
         /// The id of the request, as it was written.
-        id: Option<Box<str>>,
+        id: Option<SmolStr>,
     },
     /// 503: anyone may try again soon.
     Busy {
         /// The id of the request, as it was written.
-        id: Option<Box<str>>,
+        id: Option<SmolStr>,
     },
 }
 
@@ -474,7 +476,7 @@ mod tests {
     /// D7, D8, T-02, SH-13: status, JSON-RPC code and the header that tells the client what to do.
     #[test]
     fn each_refusal_has_its_status_code_and_header() {
-        let id = || Some(Box::from("\"a\""));
+        let id = || Some("\"a\"".into());
         let fault = |reason| Refusal::Message(MessageFault { reason, id: id() });
         let unreadable = |fault| Refusal::Client(ClientFault::Unreadable(fault));
         let upstream = |fault| Refusal::Upstream { fault, id: id() };

@@ -42,7 +42,7 @@ pub trait Producer: Send {
     fn is_endless(&self) -> bool;
 
     /// Nothing watches its descriptor any longer and the answer went out whole: what can be used again may be.
-    fn release(&mut self) {}
+    fn release(self: Box<Self>) {}
 
     /// A stream thread took it over; the waker is for producers without a descriptor.
     fn attached(&mut self, _waker: Waker) {}
@@ -437,11 +437,12 @@ impl<P: Send + 'static, H: Home<P>> Pump<P, H> {
     }
 
     fn finish(&mut self, index: usize, whole: bool) {
-        let Some(mut entry) = self.remove(index) else { return };
+        let Some(entry) = self.remove(index) else { return };
         if whole {
             entry.producer.release();
+        } else {
+            drop(entry.producer);
         }
-        drop(entry.producer);
         self.home.resume(entry.conn);
     }
 

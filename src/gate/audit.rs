@@ -8,6 +8,8 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::auth::Principal;
 use crate::limits::LOG_VALUE_CHARS_MAX;
 use crate::mcp::message::{Kind, Message, known_method};
@@ -21,7 +23,7 @@ pub struct Audit {
     /// The JSON-RPC method; of a batch the first, and how many more there are.
     pub rpc_method: Option<Cow<'static, str>>,
     /// The tool, prompt, resource or task.
-    pub item: Option<Box<str>>,
+    pub item: Option<SmolStr>,
     /// What was decided.
     pub decision: Decision,
     /// Why, where it was refused.
@@ -77,7 +79,7 @@ impl Audit {
             None => Cow::Owned(clean(&first.method).into_owned()),
         };
         self.rpc_method = Some(if more > 0 { format!("{method}+{more}").into() } else { method });
-        self.item = first.item().map(|item| Box::from(&*clean(item)));
+        self.item = first.item().map(|item| SmolStr::new(clean(item)));
     }
 }
 

@@ -90,7 +90,7 @@ impl<'a> Message<'a> {
             Drafts::One(draft) => {
                 let id = draft.readable_id();
                 let read = if ambiguous { Err(Reason::NameRepeated) } else { draft.finish() };
-                read.map(Self::One).map_err(|reason| MessageFault { reason, id: id.map(Box::from) })
+                read.map(Self::One).map_err(|reason| MessageFault { reason, id: id.map(Into::into) })
             }
             Drafts::Batch(drafts, fault) => {
                 let fault = if ambiguous { fault.or(Some(Reason::NameRepeated)) } else { fault };

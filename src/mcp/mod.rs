@@ -13,6 +13,8 @@ pub mod revision;
 
 use std::fmt;
 
+use smol_str::SmolStr;
+
 use json::JsonFault;
 
 /// Why a message is not relayed.
@@ -144,7 +146,7 @@ pub struct MessageFault {
     /// What is wrong.
     pub reason: Reason,
     /// JSON text, a string or a number.
-    pub id: Option<Box<str>>,
+    pub id: Option<SmolStr>,
 }
 
 impl fmt::Display for MessageFault {

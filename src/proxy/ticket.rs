@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use smol_str::SmolStr;
+
 use crate::auth::Principal;
 use crate::auth::session::SessionKey;
 use crate::cors::Grant;
@@ -25,7 +27,7 @@ pub(super) struct Ticket {
     pub(super) principal: Arc<Principal>,
     pub(super) sessions: Arc<SessionKey>,
     pub(super) grant: Grant,
-    pub(super) id: Option<Box<str>>,
+    pub(super) id: Option<SmolStr>,
     pub(super) streams: Arc<Streams>,
     /// When event streams end, whatever comes on them: with the token that opened them.
     pub(super) stream_ends: Option<Instant>,
@@ -42,7 +44,7 @@ impl Ticket {
         Ok(())
     }
 
-    pub(super) fn refuse_stream(&mut self, full: Full, id: Option<Box<str>>) -> Reply {
+    pub(super) fn refuse_stream(&mut self, full: Full, id: Option<SmolStr>) -> Reply {
         self.refuse(&match full {
             Full::All => Refusal::Busy { id },
             Full::Each => Refusal::TooManyStreams { id },
@@ -88,7 +90,7 @@ impl Caller for Ticket {
 }
 
 impl Context for Ticket {
-    fn begin(&mut self, answer: &AnswerHead, lines: &mut Vec<u8>) -> Result<(), Box<Reply>> {
+    fn begin(&mut self, answer: &AnswerHead<'_>, lines: &mut Vec<u8>) -> Result<(), Box<Reply>> {
         if answer.is_event_stream() {
             if let Err(full) = self.take_place() {
                 let id = self.id.take();
@@ -135,7 +137,7 @@ pub(super) struct Line {
     log: Log,
     began: Instant,
     method: Method,
-    path: Box<str>,
+    path: SmolStr,
     pub(super) audit: Audit,
 }
 

@@ -31,27 +31,37 @@ pub enum Framing {
     UntilClose,
 }
 
-/// A head, taken apart.
+/// A head, taken apart where it was read.
 #[derive(Debug)]
-pub struct AnswerHead {
+pub struct AnswerHead<'a> {
     status: u16,
-    bytes: Box<[u8]>,
-    spans: Vec<(Span, Span)>,
+    bytes: &'a [u8],
+    spans: [Field; HEADERS_MAX],
+    count: usize,
     framing: Framing,
     length: Option<u64>,
     keep_alive: bool,
     event_stream: bool,
 }
 
-type Span = (usize, usize);
+/// Where a name and its value begin and end; a head is shorter than [`HEAD_BYTES_MAX`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Field {
+    name: Span,
+    value: Span,
+}
 
-impl AnswerHead {
+type Span = (u16, u16);
+
+const _: () = assert!(HEAD_BYTES_MAX <= u16::MAX as usize, "a place in a head fits a span");
+
+impl<'a> AnswerHead<'a> {
     /// Reads a head from the front of `buf`; with it the number of bytes that it takes. `Ok(None)` while it is not
     /// whole. `head_only` says that the request was a HEAD, whose answer has no body.
     ///
     /// # Errors
     /// A head that is malformed, too large, or whose framing is ambiguous; a switch to another protocol.
-    pub fn read(buf: &[u8], head_only: bool) -> Result<Option<(Self, usize)>, BadAnswer> {
+    pub fn read(buf: &'a [u8], head_only: bool) -> Result<Option<(Self, usize)>, BadAnswer> {
         let Some(end) = head_end(buf)? else {
             return if buf.len() > HEAD_BYTES_MAX {
                 Err(BadAnswer("its head is too large"))
@@ -73,24 +83,26 @@ impl AnswerHead {
             return Err(BadAnswer("its status is none that can be relayed"));
         }
         let base = head.as_ptr().addr();
+        let short = |place: usize| u16::try_from(place).unwrap_or(u16::MAX);
         let place = |part: &[u8]| {
             let start = part.as_ptr().addr().saturating_sub(base);
-            (start, start + part.len())
+            (short(start), short(start + part.len()))
         };
-        let mut spans = Vec::with_capacity(answer.headers.len());
+        let mut spans = [Field::default(); HEADERS_MAX];
+        let count = answer.headers.len();
         let mut found = Found { minor: answer.version.unwrap_or(1), ..Found::default() };
-        for field in answer.headers.iter() {
+        for (span, field) in spans.iter_mut().zip(answer.headers.iter()) {
             let value = field.value.trim_ascii();
             if has_control(value) {
                 return Err(BadAnswer("a header of it holds a control character"));
             }
             found.look(field.name, value)?;
-            spans.push((place(field.name.as_bytes()), place(value)));
+            *span = Field { name: place(field.name.as_bytes()), value: place(value) };
         }
         let framing = found.framing(status, head_only)?;
         let (length, keep_alive, event_stream) = (found.length, found.keep_alive(), found.event_stream);
-        let head = Self { status, bytes: head.into(), spans, framing, length, keep_alive, event_stream };
-        Ok(Some((head, end)))
+        let answer = Self { status, bytes: head, spans, count, framing, length, keep_alive, event_stream };
+        Ok(Some((answer, end)))
     }
 
     /// The status code, 100 to 599.
@@ -130,21 +142,25 @@ impl AnswerHead {
     }
 
     /// All fields: the name as it was spelled and the value without the white space around it.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.spans.iter().map(|(name, value)| {
-            (std::str::from_utf8(self.bytes(*name)).unwrap_or_default(), self.bytes(*value))
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.fields().iter().map(|field| {
+            (std::str::from_utf8(self.bytes(field.name)).unwrap_or_default(), self.bytes(field.value))
         })
     }
 
     /// The first field of this name.
     #[must_use]
-    pub fn header(&self, name: &str) -> Option<&[u8]> {
-        let named = |span: &&(Span, Span)| header::same(self.bytes(span.0), name);
-        self.spans.iter().find(named).map(|span| self.bytes(span.1))
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        let named = |field: &&Field| header::same(self.bytes(field.name), name);
+        self.fields().iter().find(named).map(|field| self.bytes(field.value))
     }
 
-    fn bytes(&self, place: Span) -> &[u8] {
-        self.bytes.get(place.0..place.1).unwrap_or_default()
+    fn fields(&self) -> &[Field] {
+        self.spans.get(..self.count).unwrap_or_default()
+    }
+
+    fn bytes(&self, place: Span) -> &'a [u8] {
+        self.bytes.get(usize::from(place.0)..usize::from(place.1)).unwrap_or_default()
     }
 }
 
@@ -223,7 +239,7 @@ impl Found {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Option<(AnswerHead, usize)>, BadAnswer> {
+    fn read(text: &str) -> Result<Option<(AnswerHead<'_>, usize)>, BadAnswer> {
         AnswerHead::read(text.as_bytes(), false)
     }
 
@@ -276,8 +292,8 @@ mod tests {
             ("application/json", false),
             ("text/event-streams", false),
         ] {
-            let (answer, _) =
-                read(&format!("HTTP/1.1 200 OK\r\nContent-Type: {value}\r\n\r\n")).unwrap().unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {value}\r\n\r\n");
+            let (answer, _) = read(&head).unwrap().unwrap();
             assert_eq!(answer.is_event_stream(), is, "{value}");
         }
     }

@@ -21,7 +21,7 @@ use super::spare;
 use super::sse::EndpointRewriter;
 use super::upstream::{Link, Pool};
 use crate::edge::chunked::Chunked;
-use crate::edge::{Head, Producer, Step, Watch};
+use crate::edge::{Head, Step, Watch};
 use crate::header;
 use crate::limits::{HEAD_BYTES_MAX, INTERIM_ANSWERS_MAX, RELAY_CHUNK_BYTES, REPLAY_BYTES_MAX};
 use crate::reply::{Reply, UpstreamFault};
@@ -32,7 +32,7 @@ pub(crate) trait Context: Send {
     ///
     /// # Errors
     /// An answer of ours instead.
-    fn begin(&mut self, answer: &AnswerHead, lines: &mut Vec<u8>) -> Result<(), Box<Reply>>;
+    fn begin(&mut self, answer: &AnswerHead<'_>, lines: &mut Vec<u8>) -> Result<(), Box<Reply>>;
 
     /// There is no answer that could be relayed.
     fn fail(&mut self, fault: UpstreamFault, why: &dyn std::fmt::Display) -> Box<Reply>;
@@ -84,9 +84,9 @@ enum Rest {
 }
 
 /// A request under way.
-pub(crate) struct Exchange {
+pub(crate) struct Exchange<C> {
     pool: Arc<Pool>,
-    context: Box<dyn Context>,
+    context: C,
     state: State,
     link: Option<Link>,
     address: Option<Address>,
@@ -131,9 +131,9 @@ enum Stop {
     Refused(Box<Reply>),
 }
 
-impl Exchange {
+impl<C: Context> Exchange<C> {
     /// Sends the request on an idle link, or begins to connect one.
-    pub(crate) fn begin(pool: &Arc<Pool>, order: Order<'_>, context: Box<dyn Context>) -> Self {
+    pub(crate) fn begin(pool: &Arc<Pool>, order: Order<'_>, context: C) -> Self {
         let mut exchange = Self {
             pool: Arc::clone(pool),
             context,
@@ -177,6 +177,8 @@ impl Exchange {
         if exchange.link.is_none() || order.idempotent || small {
             exchange.request = order.head;
             exchange.request.extend_from_slice(order.body);
+        } else {
+            spare::put_head(order.head);
         }
         if exchange.link.is_none() {
             exchange.others = pool.addresses();
@@ -282,8 +284,23 @@ impl Exchange {
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Err(Stop::Wait),
             Err(err) => return self.start_again(&err.to_string()),
         }
+        // A head stays where it was read, so the buffer is held beside us while it is looked at.
+        let buf = std::mem::take(&mut self.buf);
+        let taken = self.take_heads(&buf, sent);
+        self.buf = buf;
+        if self.state == State::Body {
+            // Its bytes are of no more use: what was read behind it moves to the front.
+            self.buf.copy_within(self.raw..self.filled, 0);
+            self.filled -= self.raw;
+            self.raw = 0;
+        }
+        taken
+    }
+
+    /// Takes the heads that have arrived whole: any number of interim ones, and the one of the answer.
+    fn take_heads(&mut self, buf: &[u8], sent: bool) -> Result<(), Stop> {
         loop {
-            let unread = self.buf.get(self.raw..self.filled).unwrap_or_default();
+            let unread = buf.get(self.raw..self.filled).unwrap_or_default();
             let bad = |bad: super::answer::BadAnswer| Stop::Fault(UpstreamFault::BadAnswer, bad.to_string());
             let Some((head, used)) = AnswerHead::read(unread, self.head_only).map_err(bad)? else {
                 return Ok(());
@@ -304,7 +321,7 @@ impl Exchange {
 
     /// Sends the request to another path of the same server, where the answer asks for that and it has not happened
     /// before. The link is given up with the rest of the answer on it: the next request knows the way.
-    fn redirect(&mut self, head: &AnswerHead, sent: bool) -> bool {
+    fn redirect(&mut self, head: &AnswerHead<'_>, sent: bool) -> bool {
         if self.followed && matches!(head.status(), 404 | 405) {
             self.pool.lost();
         }
@@ -337,10 +354,11 @@ impl Exchange {
         self.state = State::Connecting;
     }
 
-    fn take_head(&mut self, head: &AnswerHead, sent: bool) -> Result<(), Stop> {
+    fn take_head(&mut self, head: &AnswerHead<'_>, sent: bool) -> Result<(), Stop> {
+        self.lines = spare::head();
         self.context.begin(head, &mut self.lines).map_err(Stop::Refused)?;
         self.state = State::Body;
-        self.request = Vec::new();
+        spare::put_head(std::mem::take(&mut self.request));
         self.stream = head.is_event_stream();
         self.bodyless = matches!(head.status(), 204 | 304);
         self.reusable = head.keep_alive() && sent;
@@ -366,10 +384,6 @@ impl Exchange {
         }
         self.deadline =
             if self.stream { self.stream_idle_time.map(|time| Instant::now() + time) } else { self.deadline };
-        // The head's bytes are of no more use: what was read behind it moves to the front.
-        self.buf.copy_within(self.raw..self.filled, 0);
-        self.filled -= self.raw;
-        self.raw = 0;
         Ok(())
     }
 
@@ -466,21 +480,24 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl<C> Drop for Exchange<C> {
     fn drop(&mut self) {
         spare::put(std::mem::take(&mut self.buf));
+        spare::put_head(std::mem::take(&mut self.request));
+        spare::put_head(std::mem::take(&mut self.lines));
     }
 }
 
-impl Producer for Exchange {
-    fn step(&mut self) -> Step<'_> {
+/// What a [`Producer`] is asked.
+impl<C: Context> Exchange<C> {
+    pub(crate) fn step(&mut self) -> Step<'_> {
         match self.advance() {
             Ok(()) => {}
             Err(Stop::Wait) => {
                 if self.filled == 0 {
                     spare::put(std::mem::take(&mut self.buf)); // who waits holds two sockets and little more
                     if self.stream {
-                        self.lines = Vec::new();
+                        spare::put_head(std::mem::take(&mut self.lines));
                     }
                 }
                 return Step::Wait;
@@ -504,7 +521,7 @@ impl Producer for Exchange {
         Step::Send { head: first.then_some(head), data, end: self.ended }
     }
 
-    fn watch(&self) -> Watch<'_> {
+    pub(crate) fn watch(&self) -> Watch<'_> {
         match &self.link {
             None => Watch::Nothing,
             Some(link) if self.state == State::Connecting || link.has_unsent() => {
@@ -514,14 +531,14 @@ impl Producer for Exchange {
         }
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         match (self.deadline, self.stream_ends.filter(|_| self.stream)) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         }
     }
 
-    fn expire(&mut self) -> Step<'_> {
+    pub(crate) fn expire(&mut self) -> Step<'_> {
         if self.stream && self.head_sent && self.stream_ends.is_some_and(|end| end <= Instant::now()) {
             self.state = State::Done;
             self.reusable = false;
@@ -537,11 +554,12 @@ impl Producer for Exchange {
         self.fault(if connecting { UpstreamFault::Unreachable } else { UpstreamFault::TimedOut }, &why)
     }
 
-    fn is_endless(&self) -> bool {
+    pub(crate) fn is_endless(&self) -> bool {
         self.endless
     }
 
-    fn release(&mut self) {
+    /// Gives the link back, where it can be used again.
+    pub(crate) fn release(&mut self) {
         if self.reusable
             && self.ended
             && self.raw == self.filled

@@ -124,7 +124,7 @@ pub struct Inbound<'a> {
 
 /// Writes status line and headers of the MCP server's answer as they go to the client, without framing and the empty
 /// line.
-pub fn answer_head(out: &mut Vec<u8>, answer: &AnswerHead, inbound: &Inbound<'_>) {
+pub fn answer_head(out: &mut Vec<u8>, answer: &AnswerHead<'_>, inbound: &Inbound<'_>) {
     out.clear();
     out.reserve(HEAD_USUAL);
     crate::edge::status_line(out, answer.status());

@@ -6,6 +6,6 @@ pub mod headers;
 pub mod sse;
 pub(crate) mod streams;
 mod redirect;
-mod spare;
 pub(crate) mod socket;
+pub(crate) mod spare;
 pub mod upstream;

@@ -24,7 +24,7 @@ pub(super) const OURS: &str = "2026-07-28";
 /// The answer.
 pub(super) fn envelope(line: &Line<'_>) -> Result<(), Reply> {
     if line.capabilities.is_none_or(|piece| piece.kind != Json::Object) {
-        let id = line.readable_id().map(Box::from);
+        let id = line.readable_id().map(Into::into);
         return Err(Refusal::Message(MessageFault { reason: Reason::CapabilitiesMissing, id }).reply());
     }
     let removed = ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];

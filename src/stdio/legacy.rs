@@ -13,6 +13,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use smol_str::SmolStr;
 
 use super::Setting;
 use super::commons::{Commons, Peer};
@@ -285,7 +286,7 @@ impl Legacy {
 /// A request, until its answer is under way.
 struct Asker {
     caller: Option<Box<dyn Caller>>,
-    id: Option<Box<str>>,
+    id: Option<SmolStr>,
 }
 
 /// Why a request is answered here.

@@ -64,7 +64,7 @@ impl Call {
     }
 
     pub(super) fn refuse_busy(self) {
-        self.outlet.answer(Refusal::Busy { id: Some(self.id) }.reply());
+        self.outlet.answer(Refusal::Busy { id: Some((*self.id).into()) }.reply());
     }
 }
 

@@ -140,6 +140,7 @@ fn dependencies_are_the_ones_that_were_decided() {
         "serde_yaml",
         "sha2",
         "signal-hook",
+        "smol_str",
         "ureq",
         "webpki-roots",
     ]);
