@@ -15,8 +15,8 @@ use rsa::pkcs1v15::Pkcs1v15Sign;
 use rsa::traits::PublicKeyParts as _;
 use rsa::{BoxedUint, PublicKey};
 
-use crypto_bigint::Resize as _;
 use crypto_bigint::modular::BoxedMontyForm;
+use crypto_bigint::{MontyForm, MontyMultiplier as _, Resize as _};
 
 /// Whether `signature` is that of `key` over a message with this `hash`, under the DigestInfo of `scheme`.
 pub(super) fn verifies(key: &PublicKey, scheme: &Pkcs1v15Sign, hash: &[u8], signature: &[u8]) -> bool {
@@ -47,18 +47,26 @@ pub(super) fn verifies(key: &PublicKey, scheme: &Pkcs1v15Sign, hash: &[u8], sign
     encoded.iter().copied().eq(expected)
 }
 
-/// RSAVP1 (RFC 8017 section 5.2.2): from the highest bit of the exponent to its lowest.
+/// RSAVP1 (RFC 8017 section 5.2.2): from the highest bit of the exponent to its lowest, with one memory for all products.
+///
+/// The numbers are in Montgomery form, x·R, and a product is a·b/R. The last bit of an exponent is set, since one that
+/// is even has no inverse; a last product with the plain base so gives the plain result.
 fn raise(key: &PublicKey, base: BoxedUint) -> BoxedUint {
-    let exponent = key.e();
-    let base = BoxedMontyForm::new(base.resize_unchecked(key.n_bits_precision()), key.n_params());
+    let (exponent, params) = (key.e(), key.n_params());
+    let base = base.resize_unchecked(key.n_bits_precision());
+    let plain = BoxedMontyForm::from_montgomery(base.clone(), params);
+    let base = BoxedMontyForm::new(base, params);
+    let mut product = <BoxedMontyForm as MontyForm>::Multiplier::from(params);
     let mut power = base.clone();
-    for bit in (0..exponent.bit_width_vartime().saturating_sub(1)).rev() {
-        power = power.square();
+    for bit in (1..exponent.bit_width_vartime().saturating_sub(1)).rev() {
+        product.square_assign(&mut power);
         if exponent.bit_vartime(bit) {
-            power = power.mul(&base);
+            product.mul_assign(&mut power, &base);
         }
     }
-    power.retrieve()
+    product.square_assign(&mut power);
+    product.mul_assign(&mut power, &plain);
+    power.to_montgomery()
 }
 
 #[cfg(test)]
