@@ -185,6 +185,7 @@ fn configuration(origin: &str, issuer: &str, echo: &str) -> String {
          \x20       - shout: mcp:admin\n\
          \x20   - resources: mcp:read\n\
          \x20   - prompts: mcp:read\n\
+         algorithms: [ES256]\n\
          identity_headers: true\n\
          scope_hierarchy: {{ \"mcp:admin\": [\"mcp:echo\", \"mcp:read\"] }}\n"
     )

@@ -133,7 +133,8 @@ impl Issuer {
             "code_challenge_methods_supported": ["S256"],
             "authorization_response_iss_parameter_supported": true,
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["RS256"],
+            // It issues no ID token, so that RS256 need not stand here; this is what its key is for.
+            "id_token_signing_alg_values_supported": ["ES256"],
         })
     }
 

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::form::Form;
 use super::*;
+use crate::auth::jwks::KeySet;
 use crate::clock::Timestamp;
+use crate::config::{Algorithm, Allowed};
 use crate::log::Level;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -142,7 +144,7 @@ fn a_login_ends_in_a_token_for_the_resource() {
         .take(2)
         .map(|segment| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(segment).unwrap()).unwrap())
         .collect();
-    assert_eq!((&segments[0]["typ"], &segments[0]["alg"]), (&json!("at+jwt"), &json!("RS256")));
+    assert_eq!((&segments[0]["typ"], &segments[0]["alg"]), (&json!("at+jwt"), &json!("ES256")));
     assert_eq!(segments[0]["kid"], desk.issuer.minter.jwks()["keys"][0]["kid"]);
     for (claim, value) in [
         ("iss", json!(URL)),
@@ -152,6 +154,24 @@ fn a_login_ends_in_a_token_for_the_resource() {
         ("scope", json!("mcp:echo")),
     ] {
         assert_eq!(segments[1][claim], value, "{claim}");
+    }
+}
+
+/// RFC 7518 sections 3.4 and 6.2.1: what one server signs holds under the key that it publishes, and under no other's.
+#[test]
+fn a_token_holds_under_the_published_key() {
+    let (desk, stranger) = (Desk::new(), Desk::new());
+    let token = desk.issuer.mint("http://127.0.0.1:8080/mcp", "mcp:echo", 60).unwrap();
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    for (server, holds) in [(&desk, true), (&stranger, false)] {
+        let metadata = body(&server.ask("GET", "/.well-known/openid-configuration", "", ""));
+        assert_eq!(metadata["id_token_signing_alg_values_supported"], json!(["ES256"]));
+        let text = server.ask("GET", "/jwks", "", "").body;
+        let set = KeySet::parse_for(&text, &Allowed::Listed(vec![Algorithm::Es256]), &[]).unwrap();
+        let [key] = set.keys() else { panic!("{:?}, without {:?}", set.keys(), set.skipped()) };
+        assert!(key.is_marked() && key.kid().is_some());
+        assert_eq!(key.verifies(message.as_bytes(), &signature), holds);
     }
 }
 
