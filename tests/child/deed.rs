@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio, exit};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -21,6 +22,10 @@ pub(crate) enum Deed {
     Deaf,
     /// Answers only after so many milliseconds; other requests go on meanwhile.
     Late(u64),
+    /// Answers only when this word is released, so that a test says how long a request is under way and no clock does.
+    Until(String),
+    /// Gives every answer that waits for this word.
+    Release(String),
     /// Reads nothing for so many milliseconds.
     Sleep(u64),
     /// Answers twice.
@@ -86,6 +91,8 @@ impl Deed {
             "hang" => Self::Hang,
             "deaf" => Self::Deaf,
             "late" => Self::Late(number()),
+            "until" => Self::Until(argument.to_owned()),
+            "release" => Self::Release(argument.to_owned()),
             "sleep" => Self::Sleep(number()),
             "twice" => Self::Twice,
             "unknown" => Self::Unknown,
@@ -129,6 +136,8 @@ impl Deed {
             Self::Hang => how.never = true,
             Self::Deaf => do_nothing(),
             Self::Late(millis) => how.late = Duration::from_millis(millis),
+            Self::Until(word) => how.until = Some(word),
+            Self::Release(word) => release(&word),
             Self::Sleep(millis) | Self::Linger(millis) => std::thread::sleep(Duration::from_millis(millis)),
             Self::Twice => how.twice = true,
             Self::Unknown => {
@@ -195,6 +204,21 @@ impl Deed {
     }
 }
 
+/// An answer that waits for a word.
+type Waiting = (String, Box<dyn FnOnce() + Send>);
+
+static WAITING: Mutex<Vec<Waiting>> = Mutex::new(Vec::new());
+
+/// Gives what waits for this word; it is out before the request that released it is answered.
+fn release(word: &str) {
+    let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let (due, others) = std::mem::take(&mut *waiting).into_iter().partition(|(awaited, _)| awaited == word);
+    *waiting = others;
+    drop(waiting);
+    let due: Vec<Waiting> = due;
+    due.into_iter().for_each(|(_, write)| write());
+}
+
 /// For ever.
 pub(crate) fn do_nothing() -> ! {
     loop {
@@ -237,6 +261,7 @@ fn flood(bytes: u64, mut write: impl FnMut(u64)) {
 pub(crate) struct How {
     never: bool,
     late: Duration,
+    until: Option<String>,
     twice: bool,
     partial: Option<Duration>,
     crlf: bool,
@@ -281,7 +306,9 @@ impl How {
                 }
             }
         };
-        if self.late.is_zero() {
+        if let Some(word) = self.until {
+            WAITING.lock().unwrap_or_else(PoisonError::into_inner).push((word, Box::new(write)));
+        } else if self.late.is_zero() {
             write();
         } else {
             beside("late", write);

@@ -120,13 +120,13 @@ def glewlwyd(suite) -> None:
     for name, token in tokens.items():
         suite.case(f"glewlwyd, {KEYS[name][1]}, one of four issuers: 200", front.expect, token, 200, None)
         suite.case(f"glewlwyd, {KEYS[name][1]}, one bit changed: 401", front.expect, flipped(token), 401, None)
-    confused = suite.front("proxy-glewlwyd-default", entries(lambda _: ["RS256"]))
+    confused = suite.front("proxy-glewlwyd-default", entries(lambda _: ["RS256"]), usable=1)
     suite.case("glewlwyd, RS256, by default: 200", confused.expect, tokens["rsa"], 200, None)
     for name in ["pss", "curve", "edwards"]:
         told = f"signed with {KEYS[name][1]}, which is not on the list"
         suite.case(f"glewlwyd, {KEYS[name][1]}, by default: 401", confused.expect, tokens[name], 401, told)
     suite.case("glewlwyd, an issuer without a usable key says so", says, confused, "it is for ES256, which is not in algorithms")
-    stranger = suite.front("proxy-glewlwyd-slash", f"  - {{ issuer: '{base}/rsa/', audience: '{RESOURCE}' }}\n")
+    stranger = suite.front("proxy-glewlwyd-slash", f"  - {{ issuer: '{base}/rsa/', audience: '{RESOURCE}' }}\n", usable=0)
     suite.case("glewlwyd, the issuer with a slash: 401", stranger.expect, tokens["rsa"], 401, "they differ by a trailing slash alone")
     suite.case("glewlwyd, the metadata says which slash", says, stranger, f"write '{base}/rsa', character for character")
     elsewhere = suite.front("proxy-glewlwyd-audience", f"  - {{ issuer: '{base}/rsa', audience: '{RESOURCE}/' }}\n")

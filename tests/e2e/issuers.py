@@ -75,7 +75,9 @@ class Issuers(Suite):
             with contextlib.suppress(OSError):
                 started.stop()
 
-    def front(self, name: str, issuers: str) -> "Front":
+    def front(self, name: str, issuers: str, usable: int | None = None) -> "Front":
+        """A proxy that has the keys of its issuers, of all or of so many. A request waits for keys too, but not for long: on a
+        machine with much else to do an issuer may need longer, and what is asked here is what tokens are worth."""
         port = free_port()
         file = self.folder / f"{name}.yaml"
         file.write_text(
@@ -90,6 +92,8 @@ issuers:
         checked = subprocess.run([PROXY, "--check", "--config", str(file)], capture_output=True, text=True, timeout=20)
         assert checked.returncode == 0, checked.stderr
         started = self.start(name, [PROXY, "--config", str(file), "--debug"], port)
+        count = issuers.count("issuer: ") if usable is None else usable
+        until(f"{name} has the keys of {count} issuers", lambda: started.text().count(" keys loaded ") == count)
         return Front(f"http://127.0.0.1:{port}", started)
 
     def run(self) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import re
 import socket
 import subprocess
@@ -25,9 +26,12 @@ CASE_SECONDS = 90
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    """A port that nobody listens on, below those that the kernel gives to outgoing connections: one of these would take it
+    before the program that it is for has started."""
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as found:
+            found.bind(("127.0.0.1", random.randrange(10_000, 32_768)))
+            return found.getsockname()[1]
 
 
 class Started:

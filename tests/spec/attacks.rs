@@ -1,7 +1,8 @@
 //! Attacks that end or stall other servers, each against the engine: it lives, a normal client is served throughout,
 //! and nothing is left behind.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use open_mcp_auth_proxy::client::Proxies;
 
 use crate::engine::Engine;
 use crate::world::raw::Raw;
-use crate::world::wait_until;
+use crate::world::{at_best, wait_until};
 
 /// Asks as a normal client does, and fails where that takes long.
 fn normal_client(engine: &Engine) {
@@ -218,13 +219,18 @@ fn a_flood_of_pipelined_requests_that_reads_nothing_is_held_back() {
     let raw = engine.raw();
     raw.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let many = "GET /flood HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
-    let began = Instant::now();
-    let mut blocked = false;
-    while began.elapsed() < Duration::from_secs(5) && !blocked {
-        blocked = (&raw.stream).write_all(many.as_bytes()).is_err();
+    // It writes until it is dropped. What the buffers of two sockets hold goes out before that, and no more: whoever is
+    // late, on a machine with much else to do, is written to again.
+    let mut sent = 0;
+    loop {
+        match (&raw.stream).write(&many.as_bytes()[sent % many.len()..]) {
+            Ok(written) => sent += written,
+            Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => break,
+        }
+        assert!(sent < 64 * 1024 * 1024, "{sent} bytes were read from a client that reads no answers");
         normal_client(&engine);
     }
-    assert!(blocked, "the server went on reading from a client that reads no answers");
     wait_until("the flood is dropped", || engine.connections() == 0);
     nothing_left(&engine);
 }
@@ -251,25 +257,31 @@ fn one_byte_at_a_time_does_not_move_a_deadline() {
     let head = "GET /slow HTTP/1.1\r\nHost: a\r\nX: ";
     let body = "POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
     for start in [head, body] {
-        let mut raw = engine.raw();
-        raw.send(start);
-        let began = Instant::now();
-        let answer = std::thread::scope(|scope| {
-            let mut writer = raw.stream.try_clone().unwrap();
-            scope.spawn(move || {
-                while began.elapsed() < Duration::from_secs(4) && writer.write_all(b"a").is_ok() {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
+        at_best("the cut", Duration::from_secs(3), || {
+            let mut raw = engine.raw();
+            raw.send(start);
+            let began = Instant::now();
+            let (answer, took) = std::thread::scope(|scope| {
+                let mut writer = raw.stream.try_clone().unwrap();
+                scope.spawn(move || {
+                    while began.elapsed() < Duration::from_secs(8) && writer.write_all(b"a").is_ok() {
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                });
+                let answer = raw.answer();
+                let took = began.elapsed();
+                raw.stream.shutdown(std::net::Shutdown::Both).ok();
+                (answer, took)
             });
-            let answer = raw.answer();
-            raw.stream.shutdown(std::net::Shutdown::Both).ok();
-            answer
+            assert_eq!(answer.unwrap().status, 408);
+            took
         });
-        assert_eq!(answer.unwrap().status, 408);
-        assert!(began.elapsed() < Duration::from_secs(3), "cut after {:?}", began.elapsed());
     }
-    let silent = engine.raw().is_closed_within(Duration::from_secs(3));
-    assert!(silent, "a connection that never says anything is closed too");
+    at_best("the end of a connection that never says anything", Duration::from_secs(3), || {
+        let began = Instant::now();
+        assert!(engine.raw().is_closed_within(Duration::from_secs(9)));
+        began.elapsed()
+    });
     nothing_left(&engine);
 }
 
@@ -330,21 +342,22 @@ fn a_trusted_proxy_is_not_counted_by_address() {
 
 #[test]
 fn a_stopping_server_lets_a_running_answer_end() {
-    let engine = Engine::start(|_| {});
+    let engine = Engine::start(|settings| settings.drain_time = Duration::from_secs(20));
     let _idle = engine.raw();
     let mut half = engine.raw();
     half.send("POST /half HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
     wait_until("both are there, and one head is read", || {
         engine.connections() == 2 && engine.tell.admitted.load(Ordering::Relaxed) == 1
     });
-    let began = Instant::now();
+    let (began, addr) = (Instant::now(), engine.addr());
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(200));
+            wait_until("it takes no new connections", || TcpStream::connect(addr).is_err());
             half.send("bc");
             assert_eq!(half.answer().unwrap().text(), "POST /half 3");
         });
         engine.stop();
     });
-    assert!(began.elapsed() < Duration::from_secs(2), "stopping took {:?}", began.elapsed());
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "half the time that it may take, for nobody was left: {took:?}");
 }

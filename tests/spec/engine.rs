@@ -77,6 +77,10 @@ impl Engine {
         Self { server: Some(server), tell, addr }
     }
 
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     pub fn raw(&self) -> Raw {
         Raw::connect(self.addr)
     }

@@ -154,11 +154,11 @@ fn a_stream_ends_with_its_token() {
         let world = World::start();
         let (short, long) = (world.token().claim("exp", NOW.0 + 1), world.token());
         let bearer = |token: &crate::world::issuer::Token| format!("Bearer {}", token.compact());
+        let began = Instant::now();
         let mut ending = world.raw();
         ending.send(request("GET", path, &[("Authorization", &bearer(&short))], ""));
         let mut staying = world.raw();
         staying.send(request("GET", path, &[("Authorization", &bearer(&long))], ""));
-        let began = Instant::now();
         for client in [&mut ending, &mut staying] {
             assert_eq!(client.head().unwrap().status, 200);
             if path == "/sse" {

@@ -8,7 +8,7 @@ use open_mcp_auth_proxy::config::{BaseUrl, Upstream};
 
 use crate::world::raw::Raw;
 use crate::world::server::usual;
-use crate::world::{World, call_of, request, wait_until};
+use crate::world::{World, at_best, call_of, request, wait_until};
 
 fn bearer(world: &World, subject: &str) -> String {
     format!("Bearer {}", world.token().subject(subject).compact())
@@ -255,7 +255,7 @@ fn an_endpoint_on_another_host_never_reaches_the_client() {
 fn events_pass_at_once_and_whole() {
     let world = World::with(|config| {
         if let Upstream::Http { first_byte_timeout, .. } = &mut config.upstream {
-            *first_byte_timeout = Duration::from_millis(300);
+            *first_byte_timeout = Duration::from_millis(1500);
         }
     });
     let (go, gone) = mpsc::channel::<()>();
@@ -266,7 +266,7 @@ fn events_pass_at_once_and_whole() {
         );
         let _ = stream.write_all(b"9\r\ndata: 1\n\n\r\n");
         let _ = gone.lock().unwrap().recv_timeout(Duration::from_secs(10));
-        std::thread::sleep(Duration::from_millis(700)); // longer than any answer may take
+        std::thread::sleep(Duration::from_millis(1800)); // longer than any answer may take
         for byte in b"data: 2\n\n" {
             let _ = stream.write_all(&[b"1\r\n", &[*byte][..], b"\r\n"].concat());
         }
@@ -275,7 +275,7 @@ fn events_pass_at_once_and_whole() {
         let _ = stream.write_all(&large);
         stream.write_all(b"\n\n\r\n0\r\n\r\n").is_ok()
     });
-    for path in ["/mcp", "/sse"] {
+    let open = |path: &'static str| {
         let mut client = world.raw();
         client.send(request("GET", path, &[("Authorization", &bearer(&world, "alice"))], ""));
         assert_eq!(client.head().unwrap().status, 200);
@@ -284,7 +284,11 @@ fn events_pass_at_once_and_whole() {
             b"data: 1\n\n",
             "the first event is here before the second is sent"
         );
-        go.send(()).unwrap();
+        (path, client)
+    };
+    let both = ["/mcp", "/sse"].map(open);
+    drop(go);
+    for (path, mut client) in both {
         let mut rest = Vec::new();
         while let Some(chunk) = client.chunk() {
             rest.extend_from_slice(&chunk);
@@ -299,14 +303,16 @@ fn events_pass_at_once_and_whole() {
 fn a_client_that_leaves_ends_the_upstream_request() {
     let world = World::start();
     for path in ["/sse", "/mcp"] {
-        let mut client = world.raw();
-        client.send(request("GET", path, &[("Authorization", &bearer(&world, "alice"))], ""));
-        assert_eq!(client.head().unwrap().status, 200);
-        assert_eq!(world.server.connections(), 1);
-        let left = Instant::now();
-        drop(client);
-        wait_until("the upstream connection ends", || world.server.connections() == 0);
-        assert!(left.elapsed() < Duration::from_secs(2));
+        at_best("the end of the upstream connection", Duration::from_secs(2), || {
+            let mut client = world.raw();
+            client.send(request("GET", path, &[("Authorization", &bearer(&world, "alice"))], ""));
+            assert_eq!(client.head().unwrap().status, 200);
+            assert_eq!(world.server.connections(), 1);
+            let left = Instant::now();
+            drop(client);
+            wait_until("the upstream connection ends", || world.server.connections() == 0);
+            left.elapsed()
+        });
     }
     world.server.script(|_, _| {
         std::thread::sleep(Duration::from_secs(1));
@@ -344,16 +350,22 @@ fn a_server_that_fails_is_reported_with_the_id() {
         let error: serde_json::Value = serde_json::from_slice(&got.body).unwrap();
         assert_eq!((&error["id"], error["error"].is_object()), (&7.into(), true), "a server that {what}");
     }
-    world.server.script(|_, _| {
-        std::thread::sleep(Duration::from_secs(4));
-        false
-    });
-    let began = Instant::now();
-    let late = ask();
-    assert_eq!(late.status, 504);
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     world.server.script(usual);
     assert_eq!(ask().status, 200);
+    let silent = World::with(|config| {
+        if let Upstream::Http { first_byte_timeout, .. } = &mut config.upstream {
+            *first_byte_timeout = Duration::from_secs(1);
+        }
+    });
+    let (release, held) = mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    silent.server.script(move |_, _| {
+        let _ = held.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        false
+    });
+    let late = silent.call_tool("echo", Some(&silent.token()));
+    assert_eq!(late.status, 504, "while the server says nothing");
+    drop(release);
     let nowhere = World::with(|config| {
         if let Upstream::Http { base, .. } = &mut config.upstream {
             *base = BaseUrl {

@@ -3,10 +3,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::world::issuer::Issuer;
-use crate::world::program::{Program, raise_descriptors};
+use crate::world::program::{Held, Program, raise_descriptors};
 use crate::world::raw::Raw;
 use crate::world::server::{McpServer, usual};
 use crate::world::{call_of, request, wait_until};
@@ -40,22 +40,33 @@ impl Place {
         Raw::connect(self.addr()).send(message).answer().expect("an answer").status
     }
 
-    /// Runs `round` until memory is what it will be, then once more, and compares.
-    fn leaves_nothing(&self, what: &str, bearer: &str, round: impl Fn()) {
+    /// Runs `round`, which is told what the program holds at rest, until it adds nothing to that. Descriptors and threads
+    /// are as before after each. How many of its connections are there at one time is the scheduler's business, and with
+    /// it how much memory the allocator takes and keeps: some round may take more than those before, but what leaks does
+    /// so in every round.
+    fn leaves_nothing(&self, what: &str, bearer: &str, round: impl Fn(Held)) {
+        const ROUNDS: usize = 8;
         assert_eq!(self.call(bearer), 200);
-        for _ in 0..2 {
-            round();
+        let before = self.program.held();
+        // Not one for certain: a call that comes just behind the answer to another may not find its link free yet.
+        let links = self.server.connections();
+        let mut rss = Vec::with_capacity(ROUNDS);
+        while rss.len() < ROUNDS {
+            round(before);
+            wait_until("the upstream is quiet again", || self.server.connections() <= links);
+            let after = self.program.settles_to(before);
+            assert!(after.fds <= before.fds, "{what}: {before:?} became {after:?}");
+            assert!(after.threads <= before.threads, "{what}: {before:?} became {after:?}");
+            rss.push(after.rss);
+            // The first two make the memory what it will be.
+            if let [.., _, earlier, last] = rss[..]
+                && last <= earlier + SLACK_KIB
+            {
+                assert_eq!(self.call(bearer), 200, "after {what}");
+                return;
+            }
         }
-        wait_until("the upstream is quiet", || self.server.connections() <= 1);
-        let settled = self.program.held();
-        let before = self.program.settles_to(settled);
-        round();
-        wait_until("the upstream is quiet again", || self.server.connections() <= 1);
-        let after = self.program.settles_to(before);
-        assert!(after.fds <= before.fds, "{what}: {before:?} became {after:?}");
-        assert!(after.threads <= before.threads, "{what}: {before:?} became {after:?}");
-        assert!(after.rss <= before.rss + SLACK_KIB, "{what}: {before:?} became {after:?}");
-        assert_eq!(self.call(bearer), 200, "after {what}");
+        panic!("{what}: each round takes more memory, in KiB: {rss:?}");
     }
 }
 
@@ -78,15 +89,25 @@ fn a_client_may_vanish_at_every_byte_of_a_request() {
          Transfer-Encoding: chunked\r\n\r\n{:x};x=y\r\n{body}\r\n0\r\nX: y\r\n\r\n",
         body.len()
     );
+    // Whoever vanished is accepted before a client that comes later.
+    let caught_up = |rest: Held| {
+        let later = Raw::connect(place.addr()).send("GET / HTTP/1.1\r\n\r\n").answer();
+        assert_eq!(later.expect("an answer").status, 400);
+        wait_until("none of them is left", || place.program.held().fds <= rest.fds);
+    };
     for (what, whole) in [("a request with a length", &sized), ("a request in chunks", &chunked)] {
-        place.leaves_nothing(what, &bearer, || {
+        place.leaves_nothing(what, &bearer, |rest| {
             place.server.take_calls();
             for at in 0..whole.len() {
                 let stream = TcpStream::connect(place.addr()).unwrap();
                 (&stream).write_all(&whole.as_bytes()[..at]).unwrap();
                 vanish(stream, at % 2 == 0);
+                // So that the kernel's queue never fills, and a slow machine does not make more of them wait at once.
+                if at % 32 == 31 {
+                    caught_up(rest);
+                }
             }
-            wait_until("none of them is left", || place.program.held().fds < 64);
+            caught_up(rest);
             assert!(place.server.take_calls().is_empty(), "half of {what} reached the MCP server");
         });
     }
@@ -110,35 +131,29 @@ fn a_client_may_vanish_at_every_byte_of_a_stream() {
         true
     });
     let get = request("GET", "/mcp", &[("Authorization", &bearer)], "");
+    // Opens a stream and reads so many bytes of it, or up to the last event where there are fewer.
+    let read = |most: usize| {
+        let mut stream = TcpStream::connect(place.addr()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(get.as_bytes()).unwrap();
+        let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+        while bytes.len() < most && bytes.windows(8).filter(|part| part == b"abcdefgh").count() < 4 {
+            let wanted = piece.len().min(most - bytes.len());
+            let read = stream.read(&mut piece[..wanted]).expect("something came in time");
+            assert!(read > 0, "the stream ended after {}", String::from_utf8_lossy(&bytes));
+            bytes.extend_from_slice(&piece[..read]);
+        }
+        (stream, bytes.len())
+    };
     // The chunks of an answer are cut as they come, so its length is known to a few bytes; what counts is every byte of
     // the head and of the first events.
-    let length = {
-        let mut first = TcpStream::connect(place.addr()).unwrap();
-        first.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        first.write_all(get.as_bytes()).unwrap();
-        let (mut all, mut piece) = (0, [0; 4096]);
-        while let Ok(read) = first.read(&mut piece) {
-            all += read;
-        }
-        all
-    };
+    let (_, length) = read(usize::MAX);
     assert!(length > 150, "{length} bytes of head and events");
-    place.leaves_nothing("a stream", &bearer, || {
+    place.leaves_nothing("a stream", &bearer, |_| {
         for at in 0..length {
-            let mut stream = TcpStream::connect(place.addr()).unwrap();
-            stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            stream.write_all(get.as_bytes()).unwrap();
-            let mut bytes = vec![0; at];
-            let mut filled = 0;
-            while filled < at {
-                match stream.read(&mut bytes[filled..]) {
-                    Ok(read) if read > 0 => filled += read,
-                    _ => break, // there was less than that
-                }
-            }
+            let (stream, _) = read(at);
             vanish(stream, at % 2 == 0);
         }
-        wait_until("the MCP server is rid of them", || place.server.connections() <= 1);
     });
 }
 
@@ -202,11 +217,9 @@ fn two_thousand_streams_are_held_and_each_gets_its_own_events() {
             );
         }
         assert_eq!(place.call(&bearer), 200, "a plain call beside {STREAMS} streams");
-        let left = Instant::now();
         drop(clients);
         senders.lock().unwrap().iter_mut().for_each(|sender| *sender = None);
         wait_until("the MCP server is rid of them", || place.server.connections() <= 1);
-        assert!(left.elapsed() < Duration::from_secs(10));
         let after = place.program.settles_to(before);
         assert!(after.fds <= before.fds && after.threads <= before.threads, "{before:?} became {after:?}");
         // The allocator may keep what the first round took; the others must not add to it.

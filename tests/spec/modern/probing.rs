@@ -90,7 +90,7 @@ fn a_modern_server_that_is_slow_to_start_again_stays_modern() {
 #[test]
 fn subscriptions_move_to_where_the_changes_are() {
     // The question is answered only after it was asked for a while.
-    let world = patient("--era dual --at server/discover=late:2000", 300);
+    let world = patient("--era dual --at server/discover=late:3000", 300);
     let client = Client::new(&world);
     let listen = json!({"notifications": {"toolsListChanged": true}});
     let mut events = Events::begin(client.send("\"s\"", "subscriptions/listen", &listen));

@@ -92,7 +92,7 @@ fn a_killed_child_is_heard_of_at_once() {
     let heard = killed.elapsed();
     assert_eq!(Client::open(&world).tool("echo", json!({"message": "next"})), "next");
     println!("legacy: 100 heard of it after {heard:?}, the next was answered after {:?}", killed.elapsed());
-    assert!(heard < Duration::from_secs(5), "{heard:?}");
+    assert!(heard < Duration::from_secs(20), "{heard:?}, and nothing else would end them within a minute");
 }
 
 /// The same at the child that all share, while calls of many come and go.
@@ -136,6 +136,9 @@ fn a_killed_child_is_heard_of_at_once_by_all_who_share_it() {
             killed.elapsed()
         );
         over.store(true, Ordering::Relaxed);
-        assert!(heard < Duration::from_secs(5), "{heard:?}");
+        assert!(
+            heard < Duration::from_secs(20),
+            "{heard:?}, and nothing else would end them within a minute"
+        );
     });
 }

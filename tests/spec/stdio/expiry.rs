@@ -33,7 +33,7 @@ fn the_streams_of_a_session_end_and_are_resumed_with_a_fresh_token() {
     let fresh = client.bearer.clone();
     client.bearer = format!("Bearer {}", short(&world, 2).compact());
     let mut standing = client.listen(None);
-    let mut post = client.begin(&deed(1, "late:6000"));
+    let mut post = client.begin(&deed(1, "until:resumed"));
     assert_eq!(post.head().unwrap().header("content-type"), Some("text/event-stream"));
     let told = read_all(&mut post);
     assert!(told.iter().all(|event| event.data.is_empty()), "its answer is not there yet: {told:?}");
@@ -41,6 +41,7 @@ fn the_streams_of_a_session_end_and_are_resumed_with_a_fresh_token() {
     assert_eq!(ended(&world), 2, "{}", world.log.text());
     client.bearer = fresh;
     let mut resumed = client.listen(told[0].id.as_deref());
+    client.post(&deed(3, "release:resumed"));
     let answer = read_until(&mut resumed, |events| events.iter().any(|event| !event.data.is_empty()));
     assert_eq!(text(&answer.last().map(Event::json).unwrap()), "done");
     assert!(

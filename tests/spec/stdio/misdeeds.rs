@@ -37,7 +37,7 @@ fn odd_lines_harm_nobody() {
 /// An answer to an id that nobody used goes nowhere, whoever waits for others.
 #[test]
 fn an_answer_finds_its_asker_or_nobody() {
-    let world = world("--era legacy", |stdio| stdio.request_time = Duration::from_secs(2));
+    let world = world("--era legacy", |stdio| stdio.request_time = Duration::from_secs(3));
     let (client, other) = (Client::open(&world), Client::open(&world));
     let mut waiting = other.begin(&deed(42, "hang"));
     wait_until("the other waits", || other.seen().iter().any(|line| line["id"] == 42));

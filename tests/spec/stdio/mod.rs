@@ -157,7 +157,7 @@ impl<'w> Client<'w> {
     pub fn quickly(&self, body: &str) -> RawAnswer {
         for _ in 0..50 {
             let answer = self.post(body);
-            if answer.header("content-type") == Some("application/json") {
+            if answer.status == 200 && answer.header("content-type") == Some("application/json") {
                 return answer;
             }
         }

@@ -38,7 +38,7 @@ fn a_post_that_is_answered_by_events_takes_a_place() {
     let mut post = alice.begin(&deed(1, "hang"));
     assert!(is_stream(&mut post));
     assert_eq!(refused(&alice.post(&deed(2, "hang"))), (429, Some("2")), "her third");
-    let mut bobs = bob.begin(&deed(1, "late:4000"));
+    let mut bobs = bob.begin(&deed(1, "until:free"));
     assert!(is_stream(&mut bobs));
     assert_eq!(refused(&bob.post(&deed(2, "hang"))), (503, Some("2")), "the fourth of all");
     assert_eq!(text(&messages(&alice.quickly(&call(3, "echo", json!({"message": "on"}))))[0]), "on");
@@ -49,6 +49,7 @@ fn a_post_that_is_answered_by_events_takes_a_place() {
         id += 1;
         is_stream(&mut alice.begin(&deed(id, "hang")))
     });
+    bob.post(&deed(3, "release:free")); // whose own answer has no place, where it is not there at once
     let answer = read_until(&mut bobs, |events| events.iter().any(|event| !event.data.is_empty()));
     assert_eq!(text(&answer.last().unwrap().json()), "done");
 }

@@ -57,12 +57,13 @@ fn progress_goes_to_its_own_request() {
     let world = world("--era legacy", |_| {});
     let client = Client::open(&world);
     let mut standing = client.listen(None);
-    let mut silent = client.begin(&deed(1, "late:1500"));
+    let mut silent = client.begin(&deed(1, "until:told"));
     wait_until("the first call is under way", || client.seen().iter().any(|line| line["id"] == 1));
     let told = client.post(&deed_with_token(2, "tok", "progress:3"));
     let all = messages(&told);
     assert_eq!(all.len(), 4, "{all:?}");
     assert!(all[..3].iter().all(|message| message["params"]["progressToken"] == "tok"));
+    client.post(&deed(3, "release:told"));
     assert_eq!(messages(&silent.answer().unwrap()).len(), 1, "its answer and nothing else");
     client.tool("touch", json!({"what": "tools"}));
     let heard = read_until(&mut standing, |events| events.len() >= 2);
@@ -132,7 +133,7 @@ fn a_ping_that_nobody_hears_is_answered() {
 fn a_broken_stream_is_gone_on_with() {
     let world = world("--era legacy", |_| {});
     let (client, stranger) = (Client::open(&world), Client::open(&world));
-    let mut broken = client.begin(&deed_with_token(1, "t", "progress:2,late:1200"));
+    let mut broken = client.begin(&deed_with_token(1, "t", "progress:2,until:back"));
     broken.head().unwrap();
     let had = read_until(&mut broken, |events| events.len() >= 2);
     let last = had[1].id.clone().unwrap();
@@ -141,6 +142,7 @@ fn a_broken_stream_is_gone_on_with() {
     let mut other = stranger.listen(Some(&last));
     // SH-07: leaving is not cancelling.
     let mut again = client.listen(Some(&last));
+    client.post(&deed(2, "release:back"));
     let rest = read_all(&mut again);
     let whole: Vec<_> =
         had[..2].iter().chain(&rest).filter(|event| !event.data.is_empty()).map(Event::json).collect();
@@ -198,7 +200,7 @@ fn no_request_hangs() {
     let cancels = client.seen().into_iter().filter(|line| line["method"] == "notifications/cancelled");
     let cancelled: Vec<_> = cancels.map(|line| line["params"]["requestId"].clone()).collect();
     assert_eq!(cancelled, [json!(7)]);
-    // 1.5 s, progress, and 1.5 s again are more than two seconds together.
-    let slow = client.post(&deed_with_token(8, "t", "sleep:1500,progress:1,late:1500"));
+    // Three times 0.9 s, with progress between, are more than two seconds together, and each is far from it.
+    let slow = client.post(&deed_with_token(8, "t", "sleep:900,progress:1,sleep:900,progress:1,late:900"));
     assert_eq!(text(messages(&slow).last().unwrap()), "done");
 }

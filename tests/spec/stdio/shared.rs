@@ -68,12 +68,13 @@ fn the_same_ids_in_sessions_of_one_process_never_meet() {
         assert_eq!((&all[0]["params"]["total"], &all[expected]["id"]), (&json!(expected), &json!(9)));
     }
     // One cancels its own request, and the other's with the same id goes on.
-    let (_hers, mut others) = (all[0].begin(&deed(5, "late:1500")), all[1].begin(&deed(5, "late:1500")));
+    let (_hers, mut others) = (all[0].begin(&deed(5, "until:free")), all[1].begin(&deed(5, "until:free")));
     wait_until("both are there", || {
-        all[0].seen().iter().filter(|line| line["params"]["arguments"]["deed"] == "late:1500").count() == 2
+        all[0].seen().iter().filter(|line| line["params"]["arguments"]["deed"] == "until:free").count() == 2
     });
     let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
     assert_eq!(all[0].post(cancel).status, 202);
+    all[0].post(&deed(6, "release:free"));
     assert_eq!(text(messages(&others.answer().unwrap()).last().unwrap()), "done");
     let seen = all[0].seen();
     let number = |line: &Value| line["params"]["requestId"].as_u64();
@@ -135,11 +136,12 @@ fn what_would_change_it_for_all_is_refused() {
     assert!(answer.contains("-32601"), "the server is told that nobody can be asked: {answer}");
     // A log message is for the only one who waits.
     assert_eq!(messages(&client.post(&deed(1, "log:2"))).len(), 3);
-    let mut waiting = fresh.begin(&deed(2, "late:1500"));
+    let mut waiting = fresh.begin(&deed(2, "until:free"));
     wait_until("it waits", || {
-        client.seen().iter().any(|line| line["params"]["arguments"]["deed"] == "late:1500")
+        client.seen().iter().any(|line| line["params"]["arguments"]["deed"] == "until:free")
     });
     assert_eq!(messages(&client.post(&deed(3, "log:2"))).len(), 1, "it could be the other's");
+    client.post(&deed(4, "release:free"));
     assert_eq!(messages(&waiting.answer().unwrap()).len(), 1);
     let seen = client.seen();
     assert!(!seen.iter().any(|line| line["method"] == "logging/setLevel" || line["method"] == "ping"));

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use open_mcp_auth_proxy::clock::Clock;
@@ -107,6 +107,19 @@ impl Program {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Sends SIGTERM and waits for the end, for twenty seconds at most.
+    pub fn terminate(&mut self) -> Option<ExitStatus> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
     }
 }
 
