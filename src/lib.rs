@@ -27,4 +27,5 @@ pub mod limits;
 pub mod clock;
 pub mod secret;
 pub mod log;
+pub(crate) mod spare;
 pub mod fuzz;

@@ -65,10 +65,10 @@ pub const FAILING_ADDRESSES_MAX: usize = 4096;
 pub const WORKER_PATIENCE: Duration = Duration::from_millis(50);
 /// Bytes read from the MCP server at one time, and so the most that waits for a slow client.
 pub const RELAY_CHUNK_BYTES: usize = 32 * 1024;
-/// Finished exchanges, and as many heads, that each thread keeps for the next requests to use.
+/// Boxes of finished exchanges, and as many vectors, that each thread keeps for the next requests to use.
 pub const SPARES_MAX: usize = 32;
-/// The largest head, in bytes, that is kept so.
-pub const SPARE_HEAD_BYTES_MAX: usize = 4 * 1024;
+/// The largest vector, in bytes, that is kept so.
+pub const SPARE_TEXT_BYTES_MAX: usize = 4 * 1024;
 /// Idle connections kept to one MCP server.
 pub const UPSTREAM_IDLE_MAX: usize = 128;
 /// An idle connection to an MCP server is not used again after this long; Node and uvicorn close theirs after 5 s.

@@ -32,13 +32,13 @@ use crate::mcp::revision::Era;
 use crate::provider::relay::{LoginRelay, RelayFault};
 use crate::relay::exchange::{Exchange, Order};
 use crate::relay::headers::{self, Outbound};
-use crate::relay::spare;
 use crate::relay::sse::{self, EndpointRewriter};
 use crate::relay::streams::Streams;
 use crate::relay::upstream::{Pool, PoolError};
 use crate::reply::{ClientFault, Refusal, Reply};
 use crate::route::{Endpoint, Login};
 use crate::secret::Secret;
+use crate::spare;
 use crate::stdio::{Bridge, BridgeFault};
 use relayed::Relayed;
 use ticket::{Line, Ticket};
@@ -474,7 +474,7 @@ impl Front {
         let moved = pool.follow(&target);
         let followed = moved.is_some();
         let target = moved.map_or(target, Cow::Owned);
-        let mut head = spare::head();
+        let mut head = spare::bytes();
         headers::request_head(
             &mut head,
             request,

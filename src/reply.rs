@@ -1,6 +1,7 @@
 //! An answer of our own, and the one place where a [`Refusal`] becomes status, headers and body.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 use smol_str::SmolStr;
@@ -13,6 +14,7 @@ use crate::header;
 use crate::limits::{BUSY_RETRY_SECONDS, JWKS_COOLDOWN_SECONDS};
 use crate::mcp::MessageFault;
 use crate::route::Place;
+use crate::spare;
 
 /// The value of a header that we write. It cannot hold CR, LF, NUL or any other control character, so no value that
 /// came from a peer can end a header line early (RFC 9110 section 5.5).
@@ -61,7 +63,20 @@ impl Reply {
     /// An answer without a body.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::with_capacity(HEADERS_USUAL), body: Vec::new() }
+        let mut headers = HEADERS.take();
+        headers.reserve(HEADERS_USUAL);
+        Self { status, headers, body: Vec::new() }
+    }
+
+    /// Gives its memory to the next answers of this thread.
+    pub(crate) fn spare(mut self) {
+        spare::put_bytes(self.body);
+        for (_, value) in self.headers.drain(..) {
+            if let Cow::Owned(text) = value.0 {
+                spare::put_bytes(text.into_bytes());
+            }
+        }
+        HEADERS.set(self.headers);
     }
 
     /// An answer with a JSON body.
@@ -98,6 +113,10 @@ impl Reply {
 
 /// Headers of most answers of ours.
 const HEADERS_USUAL: usize = 8;
+
+thread_local! {
+    static HEADERS: Cell<Vec<(&'static str, HeaderValue)>> = const { Cell::new(Vec::new()) };
+}
 
 /// Why a request was not relayed, sorted by whose move is next.
 #[derive(Debug)]

@@ -6,18 +6,16 @@
 use super::Denied;
 use super::scope::ScopeSet;
 use crate::reply::HeaderValue;
+use crate::spare;
 
 /// A scope that asks for refresh tokens and says nothing about a resource; it is not listed (RS-11).
 const OFFLINE_ACCESS: &str = "offline_access";
-
-/// Bytes of most challenges.
-const VALUE_USUAL: usize = 320;
 
 /// The challenge. `resource_metadata` is the URL of our metadata document (RS-05), and `scopes` what is suggested to
 /// ask for where the refusal itself does not say it (RS-07).
 #[must_use]
 pub fn value(denied: &Denied, resource_metadata: &str, scopes: &ScopeSet) -> HeaderValue {
-    let mut text = String::with_capacity(VALUE_USUAL);
+    let mut text = spare::text();
     text.push_str("Bearer ");
     if let Some((error, description)) = error_of(denied) {
         parameter(&mut text, "error", [error]);
@@ -42,7 +40,11 @@ pub fn body(denied: &Denied) -> Vec<u8> {
     // body without `error` still has to be told something there.
     let (error, description) = error_of(denied).unwrap_or(("unauthorized", "An access token is required"));
     // Both are texts of ours, in which nothing has to be escaped; a test reads them back.
-    [r#"{"error":""#, error, r#"","error_description":""#, description, r#""}"#].concat().into_bytes()
+    let mut body = spare::bytes();
+    for part in [r#"{"error":""#, error, r#"","error_description":""#, description, r#""}"#] {
+        body.extend_from_slice(part.as_bytes());
+    }
+    body
 }
 
 /// `error` and `error_description`; none where no token was sent (RFC 6750 section 3.1, decision D8).

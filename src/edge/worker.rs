@@ -218,9 +218,9 @@ impl<H: Handler> Shared<H> {
                 Ok(Ok(pass)) => conn.pass = Some(pass),
                 Ok(Err(reply)) => {
                     let whole = request.read_body(body_max).unwrap_or(false);
-                    return self.answer(conn, request, &reply, whole, desk);
+                    return self.answer(conn, request, reply, whole, desk);
                 }
-                Err(reply) => return self.answer(conn, request, &reply, false, desk),
+                Err(reply) => return self.answer(conn, request, reply, false, desk),
             }
             if request.expects_continue() {
                 let parts = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..], b"", b"", b"", b""];
@@ -245,7 +245,7 @@ impl<H: Handler> Shared<H> {
             return Turn::Over;
         };
         match self.guarded(|| self.handler.serve(pass, &request)) {
-            Ok(Answer::Reply(reply)) | Err(reply) => self.answer(conn, request, &reply, true, desk),
+            Ok(Answer::Reply(reply)) | Err(reply) => self.answer(conn, request, reply, true, desk),
             Ok(Answer::Stream(reply, source)) => {
                 self.put_away(&mut conn, request, desk);
                 self.pump_for(&conn).attach(conn, Box::new(Fed::new(&reply, source)), false);
@@ -290,7 +290,7 @@ impl<H: Handler> Shared<H> {
         if head.is_none() {
             conn.head_only = false;
         }
-        self.answer(conn, request, &reply, false, desk)
+        self.answer(conn, request, reply, false, desk)
     }
 
     /// Sends an answer of ours. Where the request was not read to its end, the connection ends with it.
@@ -298,7 +298,7 @@ impl<H: Handler> Shared<H> {
         self: &Arc<Self>,
         mut conn: Box<Conn<H::Pass>>,
         request: Box<Incoming>,
-        reply: &Reply,
+        reply: Reply,
         whole: bool,
         desk: &mut Desk,
     ) -> Turn<H::Pass> {
@@ -311,7 +311,9 @@ impl<H: Handler> Shared<H> {
             conn.grant.release();
             desk.keep(request);
         }
-        if desk.reply(&mut conn, reply).is_err() {
+        let sent = desk.reply(&mut conn, &reply);
+        reply.spare();
+        if sent.is_err() {
             self.park.close(conn);
             return Turn::Over;
         }

@@ -14,6 +14,7 @@ use crate::auth::Principal;
 use crate::limits::LOG_VALUE_CHARS_MAX;
 use crate::mcp::message::{Kind, Message, known_method};
 use crate::reply::{Refusal, Reply};
+use crate::spare;
 
 /// What became of a request, for its one line in the log.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -63,7 +64,7 @@ impl Audit {
     /// Notes a refusal and makes its answer, without what [`super::Gate::dress`] adds.
     pub fn refuse(&mut self, refusal: &Refusal<'_>) -> Reply {
         self.decision = Decision::Refused;
-        let mut reason = String::with_capacity(REASON_USUAL);
+        let mut reason = spare::text();
         let _ = write!(reason, "{refusal}");
         self.reason = Some(reason);
         refusal.reply()
@@ -82,9 +83,6 @@ impl Audit {
         self.item = first.item().map(|item| SmolStr::new(clean(item)));
     }
 }
-
-/// Bytes of most reasons.
-const REASON_USUAL: usize = 96;
 
 /// A peer's text, made fit for the log where it is written.
 #[derive(Clone, Copy, Debug)]

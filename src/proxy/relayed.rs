@@ -13,6 +13,7 @@ use crate::limits::SPARES_MAX;
 use crate::relay::exchange::Exchange;
 
 thread_local! {
+    #[expect(clippy::vec_box, reason = "it is the boxes that are kept")]
     static BOXES: RefCell<Vec<Box<Relayed>>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -20,6 +20,7 @@ use crate::relay::exchange::Context;
 use crate::relay::headers::{self, Inbound};
 use crate::relay::streams::{Full, Place, Streams};
 use crate::reply::{Refusal, Reply, UpstreamFault};
+use crate::spare;
 use crate::stdio::outlet::Caller;
 
 /// What an exchange needs to know of its request, until its answer has begun.
@@ -139,6 +140,14 @@ pub(super) struct Line {
     method: Method,
     path: SmolStr,
     pub(super) audit: Audit,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(reason) = self.audit.reason.take() {
+            spare::put_bytes(reason.into_bytes());
+        }
+    }
 }
 
 impl Line {

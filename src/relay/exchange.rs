@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use super::answer::{AnswerHead, Framing};
 use super::redirect;
 use super::socket::Address;
-use super::spare;
 use super::sse::EndpointRewriter;
 use super::upstream::{Link, Pool};
 use crate::edge::chunked::Chunked;
@@ -25,6 +24,7 @@ use crate::edge::{Head, Step, Watch};
 use crate::header;
 use crate::limits::{HEAD_BYTES_MAX, INTERIM_ANSWERS_MAX, RELAY_CHUNK_BYTES, REPLAY_BYTES_MAX};
 use crate::reply::{Reply, UpstreamFault};
+use crate::spare;
 
 /// What an exchange asks of whoever began it.
 pub(crate) trait Context: Send {
@@ -178,7 +178,7 @@ impl<C: Context> Exchange<C> {
             exchange.request = order.head;
             exchange.request.extend_from_slice(order.body);
         } else {
-            spare::put_head(order.head);
+            spare::put_bytes(order.head);
         }
         if exchange.link.is_none() {
             exchange.others = pool.addresses();
@@ -355,10 +355,10 @@ impl<C: Context> Exchange<C> {
     }
 
     fn take_head(&mut self, head: &AnswerHead<'_>, sent: bool) -> Result<(), Stop> {
-        self.lines = spare::head();
+        self.lines = spare::bytes();
         self.context.begin(head, &mut self.lines).map_err(Stop::Refused)?;
         self.state = State::Body;
-        spare::put_head(std::mem::take(&mut self.request));
+        spare::put_bytes(std::mem::take(&mut self.request));
         self.stream = head.is_event_stream();
         self.bodyless = matches!(head.status(), 204 | 304);
         self.reusable = head.keep_alive() && sent;
@@ -419,7 +419,7 @@ impl<C: Context> Exchange<C> {
 
     fn receive(&mut self, space: usize) -> io::Result<usize> {
         if self.buf.is_empty() {
-            self.buf = spare::take();
+            self.buf = spare::chunk();
         }
         if self.buf.len() < self.filled + space / 4 {
             self.buf.resize(self.filled + space / 2, 0);
@@ -482,9 +482,9 @@ impl<C: Context> Exchange<C> {
 
 impl<C> Drop for Exchange<C> {
     fn drop(&mut self) {
-        spare::put(std::mem::take(&mut self.buf));
-        spare::put_head(std::mem::take(&mut self.request));
-        spare::put_head(std::mem::take(&mut self.lines));
+        spare::put_chunk(std::mem::take(&mut self.buf));
+        spare::put_bytes(std::mem::take(&mut self.request));
+        spare::put_bytes(std::mem::take(&mut self.lines));
     }
 }
 
@@ -495,9 +495,9 @@ impl<C: Context> Exchange<C> {
             Ok(()) => {}
             Err(Stop::Wait) => {
                 if self.filled == 0 {
-                    spare::put(std::mem::take(&mut self.buf)); // who waits holds two sockets and little more
+                    spare::put_chunk(std::mem::take(&mut self.buf)); // who waits holds two sockets and little more
                     if self.stream {
-                        spare::put_head(std::mem::take(&mut self.lines));
+                        spare::put_bytes(std::mem::take(&mut self.lines));
                     }
                 }
                 return Step::Wait;

@@ -7,5 +7,4 @@ pub mod sse;
 pub(crate) mod streams;
 mod redirect;
 pub(crate) mod socket;
-pub(crate) mod spare;
 pub mod upstream;
