@@ -48,6 +48,8 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 pub const WORKERS_MIN: usize = 12;
 /// Most of them.
 pub const WORKERS_MAX: usize = 32;
+/// Events that a worker takes at one time. More would save little more, and let the last of them wait.
+pub const EVENTS_AT_ONCE_MAX: usize = 4;
 /// Stack of a worker or stream thread, in bytes.
 pub const STACK_BYTES: usize = 256 * 1024;
 /// Default for open event streams, all clients together.

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use rustix::event::epoll::EventFlags;
+
 use super::http1::Incoming;
 use super::park::Place;
 use super::pump::Producer;
@@ -61,6 +63,12 @@ pub(crate) struct Conn<P> {
     pub(crate) generation: u32,
     pub(crate) peer: IpAddr,
     pub(crate) phase: Phase,
+    /// What its socket is registered for.
+    pub(crate) armed: EventFlags,
+    /// Whether the socket had nothing left when it was last read.
+    pub(crate) drained: bool,
+    /// Whether the socket has reported its end.
+    pub(crate) ended: bool,
     /// When waiting ends; the sweeper looks at it.
     pub(crate) deadline: Option<Instant>,
     /// Since when its body, or its next request, is waited for.
@@ -146,6 +154,9 @@ impl<P> Conn<P> {
             generation: 0,
             peer,
             phase: Phase::Idle,
+            armed: EventFlags::empty(),
+            drained: false,
+            ended: false,
             deadline: None,
             since: None,
             request: None,

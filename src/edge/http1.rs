@@ -358,10 +358,14 @@ impl Incoming {
         if self.buf.len() < self.filled + room / 2 {
             self.buf.resize(self.filled + room, 0);
         }
-        let spare = self.buf.get_mut(self.filled..).unwrap_or_default();
-        let read = stream.read(spare)?;
+        let read = stream.read(self.buf.get_mut(self.filled..).unwrap_or_default())?;
         self.filled += read;
         Ok(read)
+    }
+
+    /// Whether the last [`Incoming::fill`] got less than it asked for.
+    pub(crate) fn has_room(&self) -> bool {
+        self.filled < self.buf.len()
     }
 
     /// Looks whether the head is whole, and takes it apart. Called again when more has arrived; looks at each byte

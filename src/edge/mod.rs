@@ -189,7 +189,7 @@ impl Counts {
 
 /// What all threads of a server share.
 struct Shared<H: Handler> {
-    park: Park<H::Pass>,
+    park: Arc<Park<H::Pass>>,
     pumps: Vec<Arc<Inbox<H::Pass>>>,
     handler: Arc<H>,
     settings: Settings,
@@ -239,14 +239,16 @@ impl<H: Handler> Server<H> {
         prepare(&listener)?;
         let pumps =
             (0..settings.pumps.max(1)).map(|_| Inbox::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
+        let park = Arc::new(Park::new(settings.connections)?);
+        let standby = Arc::new(Standby::new(settings.at_work, Arc::clone(&park) as _));
         let shared = Arc::new(Shared {
-            park: Park::new(settings.connections)?,
+            park,
             pumps,
             handler,
             log,
             counts: Arc::default(),
             body_bytes: Arc::default(),
-            standby: Arc::new(Standby::new(settings.at_work)),
+            standby,
             accept_wake: Wake::new()?,
             wake: Wake::new()?,
             stopping: AtomicBool::new(false),

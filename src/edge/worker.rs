@@ -13,6 +13,7 @@
 //! [`super::while_waiting`].
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,10 +25,10 @@ use super::conn::{Conn, Phase, again};
 use super::http1::{Fault, Incoming};
 use super::park::{READ, WRITE, overdue};
 use super::pump::{Fed, Home, Producer, Step};
-use super::{Answer, Handler, Shared, WAKE};
+use super::{Answer, Handler, Shared, WAKE, standby};
 use crate::limits::{
-    BODY_BYTES_IN_FLIGHT_MAX, BODY_BYTES_PER_SECOND_MIN, LINGER_BYTES_MAX, LINGER_TIME_MAX, SWEEP_INTERVAL,
-    WORKER_PATIENCE,
+    BODY_BYTES_IN_FLIGHT_MAX, BODY_BYTES_PER_SECOND_MIN, EVENTS_AT_ONCE_MAX, LINGER_BYTES_MAX,
+    LINGER_TIME_MAX, SWEEP_INTERVAL, WORKER_PATIENCE,
 };
 use crate::reply::Reply;
 
@@ -35,6 +36,9 @@ use crate::reply::Reply;
 const IN_A_ROW_MAX: usize = 32;
 /// A half-read request up to this size waits without spare room; a larger one would be copied too often.
 const SMALL_BYTES: usize = 8 * 1024;
+
+/// Reading a request above this size takes so long that what else this worker took is given to others.
+const LARGE_BYTES: usize = 64 * 1024;
 
 /// What a worker keeps between requests, so that the usual one allocates nothing.
 #[derive(Default)]
@@ -75,19 +79,19 @@ impl<H: Handler> Shared<H> {
     /// A worker thread, until the server halts.
     pub(super) fn work(self: &Arc<Self>) {
         let mut desk = Desk::default();
-        let mut events = Vec::with_capacity(1);
+        let mut room = [MaybeUninit::uninit(); EVENTS_AT_ONCE_MAX];
         self.standby.enter();
         while !self.halted.load(Ordering::Relaxed) {
-            events.clear();
-            if epoll::wait(self.park.epoll(), rustix::buffer::spare_capacity(&mut events), None).is_err() {
-                continue; // interrupted
+            match epoll::wait(self.park.epoll(), &mut room, None) {
+                Ok((events, _)) => standby::keep_events(events),
+                Err(_) => continue, // interrupted
             }
-            for event in events.drain(..) {
+            while let Some(event) = standby::next_event() {
                 let data = event.data;
                 if data.u64() == WAKE {
                     continue;
                 }
-                if let Some(conn) = self.park.take(data) {
+                if let Some(conn) = self.park.take(event) {
                     let drove = catch_unwind(AssertUnwindSafe(|| self.drive(conn, &mut desk)));
                     if drove.is_err() {
                         desk = Desk::default();
@@ -133,9 +137,10 @@ impl<H: Handler> Shared<H> {
                         self.park.close(conn);
                         return;
                     }
-                    Ok(_) => {}
+                    Ok(_) => conn.drained = request.has_room(),
                     Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
                     Err(err) if again(&err) => {
+                        conn.drained = true;
                         self.wait_for_rest(conn, request, desk);
                         return;
                     }
@@ -244,6 +249,9 @@ impl<H: Handler> Shared<H> {
             self.park.close(conn);
             return Turn::Over;
         };
+        if request.held() > LARGE_BYTES {
+            standby::give_back();
+        }
         match self.guarded(|| self.handler.serve(pass, &request)) {
             Ok(Answer::Reply(reply)) | Err(reply) => self.answer(conn, request, reply, true, desk),
             Ok(Answer::Stream(reply, source)) => {
