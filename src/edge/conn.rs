@@ -15,7 +15,9 @@ use rustix::event::epoll::EventFlags;
 use super::http1::Incoming;
 use super::park::Place;
 use super::pump::Producer;
+use crate::limits::SPARE_TEXT_BYTES_MAX;
 use crate::reply::Reply;
+use crate::spare;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -258,12 +260,11 @@ impl<P> Conn<P> {
     pub(crate) fn send(&mut self, parts: &[&[u8]; 5]) -> io::Result<()> {
         let mut taken = 0;
         if !self.has_unsent() {
-            let slices = parts.map(IoSlice::new);
-            let used = parts.iter().filter(|part| !part.is_empty()).count();
-            if used == 0 {
+            let length: usize = parts.iter().map(|part| part.len()).sum();
+            if length == 0 {
                 return Ok(());
             }
-            taken = match (&self.stream).write_vectored(&slices) {
+            taken = match self.write_some(parts, length) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(taken) => taken,
                 Err(err) if again(&err) => 0,
@@ -280,6 +281,18 @@ impl<P> Conn<P> {
             self.out.extend_from_slice(part.get(skip..).unwrap_or_default());
         }
         Ok(())
+    }
+
+    fn write_some(&self, parts: &[&[u8]; 5], length: usize) -> io::Result<usize> {
+        if length > SPARE_TEXT_BYTES_MAX {
+            return (&self.stream).write_vectored(&parts.map(IoSlice::new));
+        }
+        // For the kernel, five pieces are more work than it is to join so few bytes.
+        let mut joined = spare::bytes();
+        parts.iter().for_each(|part| joined.extend_from_slice(part));
+        let taken = (&self.stream).write(&joined);
+        spare::put_bytes(joined);
+        taken
     }
 
     /// Sends what was kept. `Ok(true)` when nothing is left.

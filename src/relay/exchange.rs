@@ -169,16 +169,22 @@ impl<C: Context> Exchange<C> {
             reusable: false,
             drained: false,
         };
-        exchange.send_on_idle_link(&order.head, order.body);
+        let (mut head, mut body) = (order.head, order.body);
+        let small = head.len() + body.len() <= REPLAY_BYTES_MAX;
+        if small || order.idempotent {
+            // It is kept, so it may as well be sent in one piece.
+            head.extend_from_slice(body);
+            body = &[];
+        }
+        exchange.send_on_idle_link(&head, body);
         // No answer is there before the request is, so the socket is not asked for one.
         exchange.drained =
             exchange.link.as_ref().is_some_and(|link| !link.has_unsent() && !link.reads_ahead());
-        let small = order.head.len() + order.body.len() <= REPLAY_BYTES_MAX;
-        if exchange.link.is_none() || order.idempotent || small {
-            exchange.request = order.head;
-            exchange.request.extend_from_slice(order.body);
+        if exchange.link.is_none() || small || order.idempotent {
+            head.extend_from_slice(body);
+            exchange.request = head;
         } else {
-            spare::put_bytes(order.head);
+            spare::put_bytes(head);
         }
         if exchange.link.is_none() {
             exchange.others = pool.addresses();

@@ -315,7 +315,10 @@ impl Link {
                 }
             };
         }
-        let taken = match (&self.stream).write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+        let whole = body.is_empty();
+        let parts = [IoSlice::new(head), IoSlice::new(body)];
+        let sent = if whole { (&self.stream).write(head) } else { (&self.stream).write_vectored(&parts) };
+        let taken = match sent {
             Ok(taken) => taken,
             Err(err) if would_block(&err) => 0,
             Err(err) => return Err(err),
