@@ -19,8 +19,6 @@ use super::tokens::AUDIENCE;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
     Ours,
-    /// The small build of ours.
-    Small,
     /// Another build of ours, to compare with.
     Beside,
     Haproxy,
@@ -33,13 +31,11 @@ pub enum Kind {
 
 impl Kind {
     /// Those that relay to a server on the network.
-    const RELAYS: [Self; 6] =
-        [Self::Ours, Self::Small, Self::Beside, Self::Haproxy, Self::Nginx, Self::Direct];
+    const RELAYS: [Self; 5] = [Self::Ours, Self::Beside, Self::Haproxy, Self::Nginx, Self::Direct];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
-            Self::Small => "ours, small",
             Self::Beside => "ours, --beside",
             Self::Haproxy => "HAProxy",
             Self::Nginx => "nginx, no auth",
@@ -51,7 +47,7 @@ impl Kind {
 
     /// Whether it looks at tokens.
     pub fn checks(self) -> bool {
-        matches!(self, Self::Ours | Self::Small | Self::Beside | Self::Haproxy)
+        matches!(self, Self::Ours | Self::Beside | Self::Haproxy)
     }
 }
 
@@ -59,7 +55,6 @@ impl Kind {
 pub struct Yard {
     pub dir: PathBuf,
     pub ours: PathBuf,
-    pub small: Option<PathBuf>,
     pub beside: Option<PathBuf>,
     /// Lines for the end of ours.yaml.
     pub more: String,
@@ -102,11 +97,7 @@ pub struct Running {
 impl Yard {
     /// Those that are measured.
     pub fn kinds(&self) -> Vec<Kind> {
-        let built = |kind: &Kind| match kind {
-            Kind::Small => self.small.is_some(),
-            Kind::Beside => self.beside.is_some(),
-            _ => true,
-        };
+        let built = |kind: &Kind| *kind != Kind::Beside || self.beside.is_some();
         Kind::RELAYS.into_iter().filter(built).collect()
     }
 
@@ -114,7 +105,6 @@ impl Yard {
     pub fn program(&self, kind: Kind) -> Option<PathBuf> {
         match kind {
             Kind::Ours => Some(self.ours.clone()),
-            Kind::Small => self.small.clone(),
             Kind::Beside => self.beside.clone(),
             Kind::Haproxy => Some("/usr/sbin/haproxy".into()),
             Kind::Nginx => Some("/usr/sbin/nginx".into()),
@@ -130,7 +120,6 @@ impl Yard {
         let port = free_port();
         let (name, template) = match kind {
             Kind::Ours => ("ours.yaml", include_str!("../ours.yaml")),
-            Kind::Small => ("small.yaml", include_str!("../ours.yaml")),
             Kind::Beside => ("beside.yaml", include_str!("../ours.yaml")),
             Kind::Haproxy => ("haproxy.cfg", include_str!("../haproxy.cfg")),
             _ => ("nginx.conf", include_str!("../nginx.conf")),
@@ -143,7 +132,7 @@ impl Yard {
         fs::write(&config, text).expect("the directory can be written");
         let mut command = Command::new(&program);
         match kind {
-            Kind::Ours | Kind::Small | Kind::Beside => command.arg("--config").arg(&config),
+            Kind::Ours | Kind::Beside => command.arg("--config").arg(&config),
             Kind::Haproxy => command.arg("-db").arg("-f").arg(&config),
             _ => command.arg("-p").arg(&self.dir).arg("-c").arg(&config),
         };

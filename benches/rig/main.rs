@@ -104,8 +104,7 @@ fn measure(plan: &Plan, builds: Builds) {
     write("load.lua", include_str!("../load.lua"));
     let files = LazyCell::new(|| minter.write(&dir.0)); // thousands of signatures
     let Builds { ours, beside, more } = builds;
-    let small = built("small").filter(|_| !plan.is_short());
-    let yard = Yard { dir: dir.0.clone(), ours, small, beside, more, upstream: upstream.addr, issuer };
+    let yard = Yard { dir: dir.0.clone(), ours, beside, more, upstream: upstream.addr, issuer };
     let (all, real) =
         (yard.kinds(), yard.kinds().into_iter().filter(|kind| *kind != Kind::Direct).collect::<Vec<_>>());
     let token = minter.good("alice");
@@ -186,15 +185,12 @@ impl Drop for Scratch {
     }
 }
 
-/// What `make release` leaves: below target/, by the name of this machine.
+/// What `make release` leaves, or `make release-glibc` where that was not made: below target/, by the name of the target.
 fn released() -> PathBuf {
-    built("dist").unwrap_or_else(|| target().join("release/openmcpauthproxy"))
-}
-
-/// The static program of a profile, where it was built.
-fn built(profile: &str) -> Option<PathBuf> {
     let dirs = std::fs::read_dir(target()).into_iter().flatten().flatten();
-    dirs.map(|dir| dir.path().join(profile).join("openmcpauthproxy")).find(|path| path.exists())
+    let built = dirs.map(|dir| dir.path().join("dist/openmcpauthproxy")).filter(|path| path.exists());
+    let best = built.max_by_key(|path| path.to_string_lossy().contains("musl"));
+    best.unwrap_or_else(|| target().join("release/openmcpauthproxy"))
 }
 
 fn target() -> PathBuf {

@@ -88,12 +88,6 @@ pub fn startup(runs: &Runs<startup::Figures>, verdicts: &mut Vec<Verdict>) {
     verdicts.push(Verdict::most("idle RSS, MiB", 4.0, ours(|f| f.idle_rss_mib)));
     verdicts.push(Verdict::most("start to first answer, ms", 10.0, ours(|f| f.first_answer_ms)));
     verdicts.push(Verdict::most("binary, MB", 4.0, ours(|f| f.binary_mb)));
-    if runs.iter().any(|(kind, _)| *kind == Kind::Small) {
-        let small = |figure: fn(&startup::Figures) -> f64| of(runs, Kind::Small, figure);
-        verdicts.push(Verdict::most("small: idle RSS, MiB", 4.0, small(|f| f.idle_rss_mib)));
-        verdicts.push(Verdict::most("small: start to first answer, ms", 10.0, small(|f| f.first_answer_ms)));
-        verdicts.push(Verdict::most("small: binary, MB", 4.0, small(|f| f.binary_mb)));
-    }
 }
 
 pub fn load(scenario: &load::Scenario, runs: &Runs<load::Figures>, verdicts: &mut Vec<Verdict>) {
