@@ -6,9 +6,10 @@
 //! normal ─────┘                                         or the tests' scripted child
 //! ```
 //!
-//! Before each attack the normal client is measured in quiet, then under the attack; what the program holds is read from
-//! /proc before, every 20 ms during (the most is kept), and after. Everything is on loopback, bounded, and stops by
-//! itself. The figures are those of this machine at this hour: attackers, client, MCP server and program share it.
+//! Before each attack the normal client is measured in quiet, then while the attack meets another process of the same
+//! program, and then under the attack. Attackers, client, MCP server and program share this machine, and the second
+//! figure is what the client feels of that alone. What the program holds is read from /proc before, every 20 ms during
+//! (the most is kept), and after. Everything is on loopback, bounded, and stops by itself.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -27,7 +28,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use list::ATTACKS;
+use list::{ATTACKS, Attack};
 use world::issuer::{Issuer, Key};
 use world::program::{Held, Program, raise_descriptors};
 use world::raw::{Raw, RawAnswer};
@@ -139,6 +140,37 @@ fn most(a: Held, b: Held) -> Held {
     Held { rss: a.rss.max(b.rss), fds: a.fds.max(b.fds), threads: a.threads.max(b.threads) }
 }
 
+/// Runs an attack while `client` does its calls: what that felt, the most that the attacked program held, and how long it
+/// took.
+fn under(
+    attack: &Attack,
+    arena: &Arena,
+    attacked: &Program,
+    client: &mut (impl FnMut() -> Felt + Send),
+) -> (Felt, Held, Duration) {
+    let mut during = attacked.held();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..attack.attackers {
+            std::thread::Builder::new().spawn_scoped(scope, || (attack.run)(arena)).unwrap();
+        }
+        let client = scope.spawn(|| {
+            while arena.deeds.load(Ordering::Relaxed) == 0 && begun.elapsed() < Duration::from_secs(10) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            client()
+        });
+        while !client.is_finished() {
+            during = most(during, attacked.held());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let felt = client.join().unwrap_or_default();
+        let took = begun.elapsed();
+        arena.over.store(true, Ordering::Relaxed);
+        (felt, during, took)
+    })
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     if args.iter().any(|arg| arg == "--list" || arg == "--test") {
@@ -175,8 +207,9 @@ fn main() {
         }
         let mut limits = format!("trusted_proxies: [127.0.0.0/8]\nlimits: {{ {} }}\n", attack.limits);
         limits.push_str(&attack.program.map(programs::settings).unwrap_or_default());
-        let program = Program::start(&issuer, server.addr, &limits, attack.descriptors);
-        let arena = Arena {
+        let start = || Program::start(&issuer, server.addr, &limits, attack.descriptors);
+        let (program, other) = (start(), start());
+        let arena_of = |program: &Program| Arena {
             addr: program.addr(),
             bearer: format!("Bearer {}", token.compact()),
             mallory: format!("Bearer {}", token.clone().subject("mallory").compact()),
@@ -186,6 +219,7 @@ fn main() {
             deeds: AtomicU64::new(0),
             over: AtomicBool::new(false),
         };
+        let arena = arena_of(&program);
         let message = match attack.program {
             None => request("POST", "/mcp", &[("Authorization", &arena.bearer)], &call_of("echo")),
             Some(era) => {
@@ -196,30 +230,12 @@ fn main() {
         let mut kept = None;
         normal_client(arena.addr, &message, Duration::from_millis(500), &mut kept); // every buffer and key is there now
         let quiet = normal_client(arena.addr, &message, time, &mut kept);
+        let mut client = || normal_client(arena.addr, &message, time, &mut kept);
+        let (beside, _, _) = under(attack, &arena_of(&other), &other, &mut client);
+        drop(other);
         std::thread::sleep(Duration::from_millis(100));
         let before = program.held();
-        let (mut during, mut felt) = (before, Felt::default());
-        let begun = Instant::now();
-        let mut took = begun.elapsed();
-        std::thread::scope(|scope| {
-            for _ in 0..attack.attackers {
-                std::thread::Builder::new().spawn_scoped(scope, || (attack.run)(&arena)).unwrap();
-            }
-            let client = scope.spawn(|| {
-                let begun = Instant::now();
-                while arena.deeds.load(Ordering::Relaxed) == 0 && begun.elapsed() < Duration::from_secs(10) {
-                    normal_client(arena.addr, &message, Duration::from_millis(20), &mut kept);
-                }
-                normal_client(arena.addr, &message, time, &mut kept)
-            });
-            while !client.is_finished() {
-                during = most(during, program.held());
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            felt = client.join().unwrap_or_default();
-            took = begun.elapsed();
-            arena.over.store(true, Ordering::Relaxed);
-        });
+        let (felt, during, took) = under(attack, &arena, &program, &mut client);
         let mut after = program.settles_to(before);
         let until = Instant::now() + Duration::from_secs(1);
         while after.rss > before.rss + 128 && Instant::now() < until {
@@ -235,7 +251,7 @@ fn main() {
             unit => format!("{deeds}{unit}, {rate:.0}{unit}/s"),
         };
         println!(
-            "| {} | {} | {} → {} → {} | {} → {} → {} | {} → {} → {} | {} → {} | {} → {} | {} | {} |",
+            "| {} | {} | {} → {} → {} | {} → {} → {} | {} → {} → {} | {} → {} | {} → {} → {} | {} | {} |",
             attack.name,
             deeds,
             mib(before.rss),
@@ -250,6 +266,7 @@ fn main() {
             quiet.quantile(0.5),
             felt.quantile(0.5),
             quiet.quantile(0.99),
+            beside.quantile(0.99),
             felt.quantile(0.99),
             felt.micros.len(),
             felt.unserved,

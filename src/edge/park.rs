@@ -130,9 +130,10 @@ impl<P> Park<P> {
     pub(crate) fn park(&self, mut conn: Box<Conn<P>>, events: EventFlags) {
         let Some(slot) = self.slot(conn.slot as usize) else { return };
         let mut slot = lock(slot);
-        let armed = conn.drained && !conn.ended && conn.armed == events && !slot.noted;
+        // Who waits to write wants to hear at once that it can, which is no news.
+        let rests = events == READ && conn.armed == READ && conn.drained && !conn.ended && !slot.noted;
         // Renewed under the lock, as above.
-        if armed || epoll::modify(&self.epoll, &conn.stream, token(&conn), events | EventFlags::ET).is_ok() {
+        if rests || epoll::modify(&self.epoll, &conn.stream, token(&conn), events | EventFlags::ET).is_ok() {
             slot.noted = false;
             conn.armed = events;
             slot.conn = Some(conn);
