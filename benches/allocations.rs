@@ -62,20 +62,30 @@ fn main() {
         ("POST, event stream", token.as_str(), "stream"),
         ("refused: no token", "", "echo"),
         ("refused: one bad signature, repeated", bad.as_str(), "echo"),
+        ("refused: bad signatures, all different", "@", "echo"),
     ] {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{{"text":"hello"}}}}}}"#
         );
-        let request = format!(
-            "POST /mcp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\n\
-             {credentials}Content-Length: {}\r\n\r\n{body}",
-            proxy.addr(),
-            body.len()
-        );
-        ask(&mut client, request.as_bytes(), REQUESTS / 10);
+        let request = |credentials: &str| {
+            format!(
+                "POST /mcp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+                 Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\n\
+                 {credentials}Content-Length: {}\r\n\r\n{body}",
+                proxy.addr(),
+                body.len()
+            )
+        };
+        let requests: Vec<String> = (0..REQUESTS + REQUESTS / 10)
+            .map(|number| match credentials {
+                "@" => request(&forged(&bad, number)),
+                same => request(same),
+            })
+            .collect();
+        let (first, counted) = requests.split_at(REQUESTS / 10);
+        ask(&mut client, first);
         let region = Region::new(COUNTING);
-        ask(&mut client, request.as_bytes(), REQUESTS);
+        ask(&mut client, counted);
         let change = region.change();
         let each = |count: usize| count as f64 / REQUESTS as f64;
         println!(
@@ -95,11 +105,17 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Asks so many times, one after the other. An answer is over at the end of its JSON, of its event or of its chunks.
-fn ask(client: &mut TcpStream, request: &[u8], times: usize) {
+/// The same header with digits in the middle of its signature.
+fn forged(bad: &str, number: usize) -> String {
+    let middle = bad.len() - 200;
+    format!("{}{number:06}{}", &bad[..middle], &bad[middle + 6..])
+}
+
+/// Asks one after the other. An answer is over at the end of its JSON, of its event or of its chunks.
+fn ask(client: &mut TcpStream, requests: &[String]) {
     let mut buf = [0_u8; 4096];
-    for _ in 0..times {
-        client.write_all(request).unwrap();
+    for request in requests {
+        client.write_all(request.as_bytes()).unwrap();
         let mut filled = 0;
         loop {
             let read = client.read(&mut buf[filled..]).unwrap();

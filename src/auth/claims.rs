@@ -221,7 +221,7 @@ impl<'t> Claims<'t> {
     /// one.
     fn require_claim(&self, claim: &str, accepted: &[String]) -> Result<(), TokenFault> {
         let text = |value: &Json| match value {
-            Json::String(text) => Some(text.clone()),
+            Json::String(text) => Some(text.to_string()),
             Json::Integer(number) => Some(number.to_string()),
             Json::Bool(truth) => Some(truth.to_string()),
             _ => None,

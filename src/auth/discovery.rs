@@ -208,7 +208,7 @@ fn endpoint(metadata: &Object, name: &'static str, named: &[&str]) -> Result<Pla
     if reach == Reach::Public && !url.starts_with("https://") {
         return Err(MetadataFault::Endpoint(name, Shown::of(url), UrlFault::Plain));
     }
-    Ok(Place { url: url.clone(), reach })
+    Ok(Place { url: url.to_string(), reach })
 }
 
 #[cfg(test)]

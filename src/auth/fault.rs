@@ -6,22 +6,25 @@
 //! log line.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::json;
 use super::key::Unusable;
 use crate::config::Algorithm;
 use crate::limits::SHOWN_CHARS_MAX;
+use crate::spare;
 
 /// A value that came from outside, in single quotes (a log line adds double ones of its own), cut after [`SHOWN_CHARS_MAX`] characters and with everything but
 /// printable ASCII escaped. Made to be read by people, not to be compared with anything.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Shown(Box<str>);
+pub struct Shown(Arc<str>);
 
 impl Shown {
     /// Makes `value` harmless.
     #[must_use]
     pub fn of(value: &str) -> Self {
-        let mut text = String::from("'");
+        let mut text = spare::text();
+        text.push('\'');
         let mut rest = value.chars();
         for c in rest.by_ref().take(SHOWN_CHARS_MAX) {
             match c {
@@ -33,7 +36,9 @@ impl Shown {
         if rest.next().is_some() {
             text.push('…');
         }
-        Self(text.into())
+        let shown = Arc::from(text.as_str());
+        spare::put_bytes(text.into_bytes());
+        Self(shown)
     }
 
     /// The values of a list, a few of them.

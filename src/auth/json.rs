@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use smol_str::SmolStr;
 
 use super::fault::Shown;
 use crate::limits;
@@ -53,7 +54,7 @@ pub enum Json {
     /// Every other number.
     Float(f64),
     /// A string.
-    String(String),
+    String(SmolStr),
     /// An array.
     Array(Vec<Self>),
     /// An object.
@@ -64,7 +65,7 @@ pub enum Json {
 
 /// An object whose members are all different.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Object(Vec<(String, Json)>);
+pub struct Object(Vec<(SmolStr, Json)>);
 
 impl Object {
     /// The member of this name, compared exactly.
@@ -201,11 +202,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-        Ok(Json::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Json, E> {
-        Ok(Json::String(value))
+        Ok(Json::String(value.into()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Json, A::Error> {
@@ -222,16 +219,16 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
         let inner = Self { depth: self.depth + 1, ..self };
         self.state.enter(inner.depth)?;
-        let mut object: Vec<(String, Json)> = Vec::new();
-        while let Some(name) = members.next_key::<String>()? {
+        let mut object: Vec<(SmolStr, Json)> = Vec::new();
+        while let Some(name) = members.next_key_seed(Name)? {
             self.state.count()?;
             let value = members.next_value_seed(inner)?;
+            if object.is_empty() {
+                object.reserve(MEMBERS_USUAL);
+            }
             object.push((name, value));
         }
-        let mut names: Vec<&str> = object.iter().map(|(name, _)| name.as_str()).collect();
-        names.sort_unstable();
-        let repeated = names.iter().zip(names.iter().skip(1)).find(|(one, next)| one == next);
-        if let Some((name, _)) = repeated {
+        if let Some(name) = repeated(&object) {
             let name = Shown::of(name);
             return match self.state.bounds.mark_repeated && self.depth > 0 {
                 true => Ok(Json::Repeated(name)),
@@ -239,6 +236,46 @@ impl<'de> Visitor<'de> for Value<'_> {
             };
         }
         Ok(Json::Object(Object(object)))
+    }
+}
+
+/// Members of most tokens' claims.
+const MEMBERS_USUAL: usize = 12;
+
+/// A name that is there twice.
+fn repeated(object: &[(SmolStr, Json)]) -> Option<&str> {
+    if object.len() <= MEMBERS_USUAL {
+        let later = |at: usize| object.iter().skip(at + 1).map(|(name, _)| name);
+        let mut names = object.iter().enumerate().map(|(at, (name, _))| (at, name));
+        return names
+            .find(|(at, name)| later(*at).any(|other| other == *name))
+            .map(|(_, name)| name.as_str());
+    }
+    let mut names: Vec<&str> = object.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    names.iter().zip(names.iter().skip(1)).find(|(one, next)| one == next).map(|(one, _)| *one)
+}
+
+/// Reads the name of a member.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = SmolStr;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<SmolStr, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = SmolStr;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<SmolStr, E> {
+        Ok(name.into())
     }
 }
 
@@ -254,6 +291,9 @@ mod tests {
         let abyss = format!("{}1{}", r#"{"a":["#.repeat(4000), "]}".repeat(4000));
         let many = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(1022));
         let more = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(1023));
+        let members = |last: &str| (0..40).map(|n| format!("\"m{n}\":{n},")).collect::<String>() + last;
+        let (long, long_twice) =
+            (format!("{{{}}}", members("\"x\":1")), format!("{{{}}}", members("\"m3\":1")));
         let twice = |name: &str| Err(Fault::Repeated(Shown::of(name)));
         for (text, expected) in [
             (&b"{}"[..], Ok(())),
@@ -267,6 +307,8 @@ mod tests {
             (b"{\"alg\":1,\"\\u0061lg\":2}", twice("alg")),
             (b"{\"x\":[{\"a\":1,\"b\":2,\"a\":3}]}", twice("a")),
             (b"{\"a\":1,\"A\":1}", Ok(())),
+            (long.as_bytes(), Ok(())),
+            (long_twice.as_bytes(), twice("m3")),
             (b"{}{}", Err(Fault::Trailing)),
             (b"{} x", Err(Fault::Trailing)),
             (b"{}\0", Err(Fault::Trailing)),

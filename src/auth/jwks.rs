@@ -150,9 +150,12 @@ impl KeySet {
     ) -> Result<impl Iterator<Item = &Key> + use<'_>, TokenFault> {
         let wanted = |key: &&Key| kid.is_none() || key.kid() == kid;
         let fits = |key: &&Key| key.algorithm() == algorithm;
-        let found: Vec<&Key> = self.keys.iter().filter(wanted).filter(fits).take(KEYS_TRIED_MAX).collect();
-        if !found.is_empty() {
-            return Ok(found.into_iter());
+        let mut found = [None; KEYS_TRIED_MAX];
+        for (place, key) in found.iter_mut().zip(self.keys.iter().filter(wanted).filter(fits)) {
+            *place = Some(key);
+        }
+        if found.iter().any(Option::is_some) {
+            return Ok(found.into_iter().flatten());
         }
         let issuer = Shown::of(issuer);
         let Some(named) = kid else { return Err(TokenFault::NoKey { issuer }) };

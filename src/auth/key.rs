@@ -5,6 +5,7 @@
 //! a token to choose. RSA is verified with the `rsa` crate (pkcs1.rs), the curves by ring, which TLS brings anyway (decision D16).
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -119,13 +120,13 @@ impl Key {
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match (self.algorithm, &self.material) {
             (Algorithm::Rs256, Material::Rsa(key)) => {
-                pkcs1::verifies(key, &Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(message), signature)
+                pkcs1::verifies(key, &RS256, &Sha256::digest(message), signature)
             }
             (Algorithm::Rs384, Material::Rsa(key)) => {
-                pkcs1::verifies(key, &Pkcs1v15Sign::new::<Sha384>(), &Sha384::digest(message), signature)
+                pkcs1::verifies(key, &RS384, &Sha384::digest(message), signature)
             }
             (Algorithm::Rs512, Material::Rsa(key)) => {
-                pkcs1::verifies(key, &Pkcs1v15Sign::new::<Sha512>(), &Sha512::digest(message), signature)
+                pkcs1::verifies(key, &RS512, &Sha512::digest(message), signature)
             }
             // The salt is as long as the hash, no shorter and no longer (RFC 7518 section 3.5).
             (Algorithm::Ps256, Material::Rsa(key)) => key.pss_verify::<Sha256>(message, signature).is_ok(),
@@ -143,6 +144,11 @@ impl Key {
         }
     }
 }
+
+// Each holds its DigestInfo on the heap.
+static RS256: LazyLock<Pkcs1v15Sign> = LazyLock::new(Pkcs1v15Sign::new::<Sha256>);
+static RS384: LazyLock<Pkcs1v15Sign> = LazyLock::new(Pkcs1v15Sign::new::<Sha384>);
+static RS512: LazyLock<Pkcs1v15Sign> = LazyLock::new(Pkcs1v15Sign::new::<Sha512>);
 
 fn holds(
     algorithm: &'static dyn VerificationAlgorithm,

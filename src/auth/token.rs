@@ -10,6 +10,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use smol_str::SmolStr;
 
 use super::claims::Claims;
 use super::fault::{Part, Shown, TokenFault};
@@ -17,6 +18,7 @@ use super::json::{self, Bounds, Json, Object};
 use super::jwks::KeySet;
 use crate::config::{Algorithm, Allowed, TokenTypePolicy};
 use crate::limits::{RSA_BITS_MAX, TOKEN_BYTES_MAX, TOKEN_HEADER_BYTES_MAX};
+use crate::spare;
 
 /// What `typ` says, as far as such tokens are accepted at all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,7 +35,7 @@ pub enum TokenType {
 #[derive(Clone, Debug)]
 pub struct Unverified<'t> {
     algorithm: Algorithm,
-    kid: Option<String>,
+    kid: Option<SmolStr>,
     typ: TokenType,
     claims: Object,
     signed: &'t str,
@@ -147,8 +149,12 @@ fn decoded(part: Part, segment: &str) -> Result<Vec<u8>, TokenFault> {
 }
 
 fn object(part: Part, segment: &str) -> Result<Object, TokenFault> {
-    let text = decoded(part, segment)?;
-    json::read(&text, Bounds::TOKEN).map_err(|why| TokenFault::Json { part, why })
+    let mut text = spare::bytes();
+    let decoded = URL_SAFE_NO_PAD.decode_vec(segment, &mut text).map_err(|_| TokenFault::Base64 { part });
+    let read =
+        decoded.and_then(|()| json::read(&text, Bounds::TOKEN).map_err(|why| TokenFault::Json { part, why }));
+    spare::put_bytes(text);
+    read
 }
 
 /// RFC 8725 sections 3.1 and 3.2. There is no list of bad names: what is not known is not accepted, `none` and `HS256`
@@ -169,10 +175,14 @@ fn token_type(header: &Object) -> Result<TokenType, TokenFault> {
         Some(Json::String(given)) => given,
         Some(_) => return Err(TokenFault::HeaderParameter { name: "typ" }),
     };
-    let name = given.to_ascii_lowercase();
-    match name.strip_prefix("application/").unwrap_or(&name) {
-        "at+jwt" => Ok(TokenType::AccessToken),
-        "jwt" => Ok(TokenType::Jwt),
-        _ => Err(TokenFault::TokenType { found: Some(Shown::of(given)), by_policy: false }),
+    const MEDIA: &str = "application/";
+    let (media, rest) = given.split_at_checked(MEDIA.len()).unwrap_or_default();
+    let name = if media.eq_ignore_ascii_case(MEDIA) { rest } else { given };
+    if name.eq_ignore_ascii_case("at+jwt") {
+        Ok(TokenType::AccessToken)
+    } else if name.eq_ignore_ascii_case("jwt") {
+        Ok(TokenType::Jwt)
+    } else {
+        Err(TokenFault::TokenType { found: Some(Shown::of(given)), by_policy: false })
     }
 }
