@@ -8,9 +8,10 @@
 //! full, dropped and counted. The writer is woken once and then collects for a moment, so that many lines cost one
 //! system call. No value of a header, no body and no token is ever given to this module.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::limits::{LOG_BYTES_MAX, LOG_LINE_KEPT_BYTES};
 thread_local! {
     /// Room for a line while it is made.
     static LINE: Cell<String> = const { Cell::new(String::new()) };
+    /// The second of the last line, and how it is shown.
+    static SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
 }
 
 /// How much is said.
@@ -80,6 +83,51 @@ struct State {
 /// One `key=value` of a line.
 pub type Field<'a> = (&'static str, &'a dyn fmt::Display);
 
+/// One `key=value` of the line that every request has. What it usually shows is written without the machinery of
+/// formatting, which costs more than the rest of the line.
+pub type Fact<'a> = (&'static str, Value<'a>);
+
+/// What a [`Fact`] shows.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// A word of ours.
+    Word(&'static str),
+    /// Text of anybody.
+    Text(&'a str),
+    /// A number.
+    Number(u64),
+    /// An address.
+    Address(IpAddr),
+    /// Whatever else can be shown.
+    Any(&'a dyn fmt::Display),
+}
+
+impl Value<'_> {
+    /// Appends it, and says whether it may hold what has to be quoted.
+    fn put(self, out: &mut String) -> bool {
+        match self {
+            Self::Word(word) => out.push_str(word),
+            Self::Number(number) => out.push_str(itoa::Buffer::new().format(number)),
+            Self::Address(IpAddr::V4(address)) => {
+                for (at, octet) in address.octets().into_iter().enumerate() {
+                    out.push_str(if at > 0 { "." } else { "" });
+                    out.push_str(itoa::Buffer::new().format(octet));
+                }
+            }
+            Self::Address(IpAddr::V6(address)) => drop(write!(out, "{address}")),
+            Self::Text(text) => {
+                out.push_str(text);
+                return true;
+            }
+            Self::Any(shown) => {
+                let _ = write!(out, "{shown}");
+                return true;
+            }
+        }
+        false
+    }
+}
+
 impl Log {
     /// A log to standard error.
     #[must_use]
@@ -114,6 +162,15 @@ impl Log {
 
     /// Writes one line. `message` is a sentence without a full stop; what varies goes into `fields`.
     pub fn line(&self, level: Level, message: &str, fields: &[Field<'_>]) {
+        self.write(level, message, &mut fields.iter().map(|(key, shown)| (*key, Value::Any(*shown))));
+    }
+
+    /// Writes one line of facts.
+    pub fn facts(&self, level: Level, message: &str, facts: &[Fact<'_>]) {
+        self.write(level, message, &mut facts.iter().copied());
+    }
+
+    fn write(&self, level: Level, message: &str, facts: &mut dyn Iterator<Item = Fact<'_>>) {
         if !self.wants(level) {
             return;
         }
@@ -121,8 +178,8 @@ impl Log {
         let mut text = LINE.take();
         text.clear();
         match self.shared.format {
-            Format::Text => text_line(&mut text, level, message, fields),
-            Format::Json => json_line(&mut text, level, message, fields),
+            Format::Text => text_line(&mut text, level, message, facts),
+            Format::Json => json_line(&mut text, level, message, facts),
         }
         self.append(&text);
         if text.capacity() <= LOG_LINE_KEPT_BYTES {
@@ -227,17 +284,19 @@ impl Shared {
     }
 }
 
-fn text_line(out: &mut String, level: Level, message: &str, fields: &[Field<'_>]) {
+fn text_line(out: &mut String, level: Level, message: &str, facts: &mut dyn Iterator<Item = Fact<'_>>) {
     timestamp(out);
     for part in [" ", level.name(), " ", message] {
         out.push_str(part);
     }
-    for (key, shown) in fields {
+    for (key, value) in facts {
         for part in [" ", key, "="] {
             out.push_str(part);
         }
         let start = out.len();
-        let _ = write!(out, "{shown}");
+        if !value.put(out) {
+            continue;
+        }
         let value = out.get(start..).unwrap_or_default();
         let plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
         if !value.is_empty() && plain {
@@ -256,12 +315,14 @@ fn text_line(out: &mut String, level: Level, message: &str, fields: &[Field<'_>]
     out.push('\n');
 }
 
-fn json_line(out: &mut String, level: Level, message: &str, fields: &[Field<'_>]) {
+fn json_line(out: &mut String, level: Level, message: &str, facts: &mut dyn Iterator<Item = Fact<'_>>) {
     out.push_str("{\"time\":\"");
     timestamp(out);
     let _ = write!(out, "\",\"level\":\"{}\",\"message\":{}", level.name(), serde_json::Value::from(message));
-    for (key, shown) in fields {
-        let _ = write!(out, ",\"{key}\":{}", serde_json::Value::from(shown.to_string()));
+    for (key, value) in facts {
+        let mut shown = String::new();
+        value.put(&mut shown);
+        let _ = write!(out, ",\"{key}\":{}", serde_json::Value::from(shown));
     }
     out.push_str("}\n");
 }
@@ -269,23 +330,29 @@ fn json_line(out: &mut String, level: Level, message: &str, fields: &[Field<'_>]
 /// RFC 3339, in UTC, to the millisecond.
 fn timestamp(out: &mut String) {
     let since = crate::clock::system_since_epoch();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    SECOND.with_borrow_mut(|(second, shown)| {
+        if *second != since.as_secs() || shown.is_empty() {
+            *second = since.as_secs();
+            shown.clear();
+            to_the_second(shown, *second);
+        }
+        out.push_str(shown);
+    });
+    out.push('.');
+    padded(out, since.subsec_millis().into(), 3);
+    out.push('Z');
+}
+
+fn to_the_second(out: &mut String, since: u64) {
+    let (days, second) = (since / 86_400, since % 86_400);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let milli = u64::from(since.subsec_millis());
-    for (before, number, digits) in [
-        ("", year, 4),
-        ("-", month, 2),
-        ("-", day, 2),
-        ("T", hour, 2),
-        (":", minute, 2),
-        (":", second, 2),
-        (".", milli, 3),
-    ] {
+    for (before, number, digits) in
+        [("", year, 4), ("-", month, 2), ("-", day, 2), ("T", hour, 2), (":", minute, 2), (":", second, 2)]
+    {
         out.push_str(before);
         padded(out, number, digits);
     }
-    out.push('Z');
 }
 
 /// The last `digits` decimal digits of a number, without the machinery of formatting, which costs more than the rest of
@@ -328,10 +395,41 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_is_shown_to_the_second() {
+        let mut shown = String::new();
+        to_the_second(&mut shown, 20_662 * 86_400 + 9 * 3600 + 5 * 60 + 1);
+        assert_eq!(shown, "2026-07-28T09:05:01");
+    }
+
+    #[test]
     fn a_value_cannot_forge_a_line_or_a_field() {
         let log = Log::to_memory(Level::Info);
         log.info("request", &[("path", &"/a\n2026 info forged x=y")]);
         assert_eq!(log.text().lines().count(), 1);
         assert!(log.text().contains(r#"path="/a\n2026 info forged x=y""#));
+    }
+
+    /// The line of a request is written by other means than the others, and looks the same.
+    #[test]
+    fn facts_are_shown_as_fields_are() {
+        for format in [Format::Text, Format::Json] {
+            let log = Log::new(Level::Info, format, true);
+            let addresses: [IpAddr; 3] =
+                ["192.0.2.10", "255.0.0.1", "2001:db8::1"].map(|text| text.parse().unwrap());
+            let texts = ["plain", "two words", "a\"b", "x=y", "", "line\nend", "\u{202e}"];
+            let numbers = [0, 7, 401, u64::MAX];
+            let after =
+                |log: &Log| log.text().lines().last().unwrap().split_once("info").unwrap().1.to_owned();
+            let same = |value: Value<'_>, shown: &dyn fmt::Display| {
+                log.facts(Level::Info, "request", &[("key", value), ("next", Value::Word("ours"))]);
+                let fact = after(&log);
+                log.info("request", &[("key", shown), ("next", &"ours")]);
+                assert_eq!(fact, after(&log), "{shown}");
+            };
+            addresses.iter().for_each(|address| same(Value::Address(*address), address));
+            texts.iter().for_each(|text| same(Value::Text(text), text));
+            texts.iter().for_each(|text| same(Value::Any(text), text));
+            numbers.iter().for_each(|number| same(Value::Number(*number), number));
+        }
     }
 }

@@ -39,6 +39,12 @@ impl HeaderValue {
         Self(Cow::Owned(value.chars().map(|c| if (' '..='~').contains(&c) { c } else { ' ' }).collect()))
     }
 
+    /// A value whose bytes have been looked at already, each of them visible ASCII or a space.
+    pub(crate) fn visible(value: String) -> Self {
+        debug_assert!(value.bytes().all(|b| (0x20..0x7f).contains(&b)), "it has been looked at");
+        Self(Cow::Owned(value))
+    }
+
     /// The text as it is sent.
     #[must_use]
     pub fn as_str(&self) -> &str {

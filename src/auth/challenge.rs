@@ -30,7 +30,7 @@ pub fn value(denied: &Denied, resource_metadata: &str, scopes: &ScopeSet) -> Hea
         parameter(&mut text, "scope", listed);
     }
     parameter(&mut text, "resource_metadata", [resource_metadata]);
-    HeaderValue::cleaned(text)
+    HeaderValue::visible(text)
 }
 
 /// The body: the same as an OAuth error object (RFC 6749 section 5.2), which is what clients look for there.

@@ -186,7 +186,9 @@ impl<P> Conn<P> {
     pub(crate) fn reply(&mut self, reply: &Reply, lines: &mut Vec<u8>, date: &str) -> io::Result<()> {
         lines.clear();
         status_line(lines, reply.status);
-        let _ = write!(lines, "Date: {date}\r\n");
+        for part in ["Date: ", date, "\r\n"] {
+            lines.extend_from_slice(part.as_bytes());
+        }
         for (name, value) in &reply.headers {
             header_name(lines, name);
             lines.extend_from_slice(b": ");
@@ -208,18 +210,16 @@ impl<P> Conn<P> {
             self.delivery = self.delivery_of(head, end);
             let length = if end && !self.head_only { Some(data.len() as u64) } else { head.length };
             match (self.delivery, length) {
-                (Delivery::Chunked, _) => write!(rest, "Transfer-Encoding: chunked\r\n")?,
-                (Delivery::Length, Some(length)) => write!(rest, "Content-Length: {length}\r\n")?,
-                (Delivery::NoBody, Some(length)) if !head.bodyless => {
-                    write!(rest, "Content-Length: {length}\r\n")?
-                }
+                (Delivery::Chunked, _) => rest.write_all(b"Transfer-Encoding: chunked\r\n")?,
+                (Delivery::Length, Some(length)) => content_length(&mut rest, length)?,
+                (Delivery::NoBody, Some(length)) if !head.bodyless => content_length(&mut rest, length)?,
                 (Delivery::Close, _) => self.keep = false,
                 _ => {}
             }
             match (self.keep, self.minor) {
-                (false, _) => write!(rest, "Connection: close\r\n\r\n")?,
-                (true, 0) => write!(rest, "Connection: keep-alive\r\n\r\n")?,
-                (true, _) => write!(rest, "\r\n")?,
+                (false, _) => rest.write_all(b"Connection: close\r\n\r\n")?,
+                (true, 0) => rest.write_all(b"Connection: keep-alive\r\n\r\n")?,
+                (true, _) => rest.write_all(b"\r\n")?,
             }
             let spare = rest.len();
             framing_len = framing.len() - spare;
@@ -320,7 +320,15 @@ pub(crate) fn again(err: &io::Error) -> bool {
 
 /// `HTTP/1.1 200 OK` and its CRLF. The version is ours, whatever the client speaks (RFC 9110 section 6.2).
 pub(crate) fn status_line(out: &mut Vec<u8>, status: u16) {
-    let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason(status));
+    for part in ["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", reason(status), "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn content_length(out: &mut &mut [u8], length: u64) -> io::Result<()> {
+    out.write_all(b"Content-Length: ")?;
+    out.write_all(itoa::Buffer::new().format(length).as_bytes())?;
+    out.write_all(b"\r\n")
 }
 
 /// A header's name in the spelling that people know it by: `Content-Type`, `WWW-Authenticate`.

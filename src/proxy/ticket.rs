@@ -13,7 +13,7 @@ use crate::edge::http1::{Incoming, Method};
 use crate::gate::{Audit, Cleaned, Decision};
 use crate::header;
 use crate::limits::LOG_VALUE_CHARS_MAX;
-use crate::log::{Field, Level, Log};
+use crate::log::{Fact, Field, Level, Log, Value};
 use crate::provider::wait::Outcome;
 use crate::relay::answer::AnswerHead;
 use crate::relay::exchange::Context;
@@ -177,29 +177,28 @@ impl Line {
         if !self.log.wants(Level::Info) {
             return;
         }
-        let (method, decision) = (self.method.as_str(), self.audit.decision.as_str());
         let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let audit = &self.audit;
         let subject = audit.principal.as_ref().map(|principal| Cleaned(&principal.subject));
-        let told: [Option<Field<'_>>; 9] = [
-            Some(("method", &method)),
-            Some(("path", &self.path)),
-            Some(("status", &status)),
-            Some(("decision", &decision)),
-            audit.client.as_ref().map(|client| ("client", client as _)),
-            audit.rpc_method.as_ref().map(|method| ("rpc", method as _)),
-            audit.item.as_ref().map(|item| ("item", item as _)),
-            subject.as_ref().map(|subject| ("subject", subject as _)),
-            audit.reason.as_ref().map(|reason| ("reason", reason as _)),
+        let told: [Option<Fact<'_>>; 9] = [
+            Some(("method", Value::Word(self.method.as_str()))),
+            Some(("path", Value::Text(&self.path))),
+            Some(("status", Value::Number(status.into()))),
+            Some(("decision", Value::Word(audit.decision.as_str()))),
+            audit.client.map(|client| ("client", Value::Address(client))),
+            audit.rpc_method.as_deref().map(|method| ("rpc", Value::Text(method))),
+            audit.item.as_deref().map(|item| ("item", Value::Text(item))),
+            subject.as_ref().map(|subject| ("subject", Value::Any(subject))),
+            audit.reason.as_deref().map(|reason| ("reason", Value::Text(reason))),
         ];
         // Every request has this line, so its fields stand on the stack: those that are known, and the time behind them.
-        let mut fields: [Field<'_>; 10] = [("us", &micros); 10];
+        let mut fields: [Fact<'_>; 10] = [("us", Value::Number(micros)); 10];
         let mut known = 0;
         for (place, field) in fields.iter_mut().zip(told.into_iter().flatten()) {
             *place = field;
             known += 1;
         }
         let fields = fields.get(..=known).unwrap_or_default();
-        self.log.info("request", fields);
+        self.log.facts(Level::Info, "request", fields);
     }
 }

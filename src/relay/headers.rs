@@ -89,7 +89,7 @@ pub fn request_head(out: &mut Vec<u8>, request: &Incoming, to: &Outbound<'_>) {
     }
     let body = request.body().len();
     if body > 0 || matches!(request.method(), Method::Post | Method::Put | Method::Patch) {
-        let _ = write!(out, "Content-Length: {body}\r\n");
+        put(out, "Content-Length", itoa::Buffer::new().format(body).as_bytes());
     }
     if let Some(session) = to.session {
         put(out, "Mcp-Session-Id", session.as_bytes());

@@ -129,6 +129,7 @@ fn dependencies_are_the_ones_that_were_decided() {
         "crossbeam-channel",
         "crypto-bigint",
         "httparse",
+        "itoa",
         "memchr",
         "pico-args",
         "ring",
