@@ -110,7 +110,9 @@ impl Value<'_> {
             Self::Number(number) => out.push_str(itoa::Buffer::new().format(number)),
             Self::Address(IpAddr::V4(address)) => {
                 for (at, octet) in address.octets().into_iter().enumerate() {
-                    out.push_str(if at > 0 { "." } else { "" });
+                    if at > 0 {
+                        out.push('.');
+                    }
                     out.push_str(itoa::Buffer::new().format(octet));
                 }
             }
@@ -286,13 +288,15 @@ impl Shared {
 
 fn text_line(out: &mut String, level: Level, message: &str, facts: &mut dyn Iterator<Item = Fact<'_>>) {
     timestamp(out);
-    for part in [" ", level.name(), " ", message] {
-        out.push_str(part);
-    }
+    out.push(' ');
+    out.push_str(level.name());
+    out.push(' ');
+    out.push_str(message);
     for (key, value) in facts {
-        for part in [" ", key, "="] {
-            out.push_str(part);
-        }
+        // One character is pushed without a call.
+        out.push(' ');
+        out.push_str(key);
+        out.push('=');
         let start = out.len();
         if !value.put(out) {
             continue;

@@ -186,14 +186,16 @@ impl<P> Conn<P> {
     pub(crate) fn reply(&mut self, reply: &Reply, lines: &mut Vec<u8>, date: &str) -> io::Result<()> {
         lines.clear();
         status_line(lines, reply.status);
-        for part in ["Date: ", date, "\r\n"] {
-            lines.extend_from_slice(part.as_bytes());
-        }
+        lines.extend_from_slice(b"Date: ");
+        lines.extend_from_slice(date.as_bytes());
+        end_line(lines);
         for (name, value) in &reply.headers {
             header_name(lines, name);
-            lines.extend_from_slice(b": ");
+            // One byte is pushed without a call.
+            lines.push(b':');
+            lines.push(b' ');
             lines.extend_from_slice(value.as_str().as_bytes());
-            lines.extend_from_slice(b"\r\n");
+            end_line(lines);
         }
         let bodyless = matches!(reply.status, 204 | 304);
         let head = Head { lines, length: Some(reply.body.len() as u64), bodyless };
@@ -320,9 +322,16 @@ pub(crate) fn again(err: &io::Error) -> bool {
 
 /// `HTTP/1.1 200 OK` and its CRLF. The version is ours, whatever the client speaks (RFC 9110 section 6.2).
 pub(crate) fn status_line(out: &mut Vec<u8>, status: u16) {
-    for part in ["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", reason(status), "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason(status).as_bytes());
+    end_line(out);
+}
+
+fn end_line(out: &mut Vec<u8>) {
+    out.push(b'\r');
+    out.push(b'\n');
 }
 
 fn content_length(out: &mut &mut [u8], length: u64) -> io::Result<()> {

@@ -180,25 +180,35 @@ impl Line {
         let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let audit = &self.audit;
         let subject = audit.principal.as_ref().map(|principal| Cleaned(&principal.subject));
-        let told: [Option<Fact<'_>>; 9] = [
-            Some(("method", Value::Word(self.method.as_str()))),
-            Some(("path", Value::Text(&self.path))),
-            Some(("status", Value::Number(status.into()))),
-            Some(("decision", Value::Word(audit.decision.as_str()))),
-            audit.client.map(|client| ("client", Value::Address(client))),
-            audit.rpc_method.as_deref().map(|method| ("rpc", Value::Text(method))),
-            audit.item.as_deref().map(|item| ("item", Value::Text(item))),
-            subject.as_ref().map(|subject| ("subject", Value::Any(subject))),
-            audit.reason.as_deref().map(|reason| ("reason", Value::Text(reason))),
-        ];
-        // Every request has this line, so its fields stand on the stack: those that are known, and the time behind them.
-        let mut fields: [Fact<'_>; 10] = [("us", Value::Number(micros)); 10];
+        // Every request has this line, so its facts stand on the stack: those that are known, and the time behind them.
+        let mut facts: [Fact<'_>; 10] = [("us", Value::Number(micros)); 10];
         let mut known = 0;
-        for (place, field) in fields.iter_mut().zip(told.into_iter().flatten()) {
-            *place = field;
-            known += 1;
+        let mut tell = |key, value| {
+            if let Some(place) = facts.get_mut(known) {
+                *place = (key, value);
+                known += 1;
+            }
+        };
+        tell("method", Value::Word(self.method.as_str()));
+        tell("path", Value::Text(&self.path));
+        tell("status", Value::Number(status.into()));
+        tell("decision", Value::Word(audit.decision.as_str()));
+        if let Some(client) = audit.client {
+            tell("client", Value::Address(client));
         }
-        let fields = fields.get(..=known).unwrap_or_default();
-        self.log.facts(Level::Info, "request", fields);
+        if let Some(method) = audit.rpc_method.as_deref() {
+            tell("rpc", Value::Text(method));
+        }
+        if let Some(item) = audit.item.as_deref() {
+            tell("item", Value::Text(item));
+        }
+        if let Some(subject) = &subject {
+            tell("subject", Value::Any(subject));
+        }
+        if let Some(reason) = audit.reason.as_deref() {
+            tell("reason", Value::Text(reason));
+        }
+        let facts = facts.get(..=known).unwrap_or_default();
+        self.log.facts(Level::Info, "request", facts);
     }
 }
