@@ -69,8 +69,8 @@ pub(crate) struct Conn<P> {
     pub(crate) armed: EventFlags,
     /// Whether the socket had nothing left when it was last read.
     pub(crate) drained: bool,
-    /// Whether the socket has reported its end.
-    pub(crate) ended: bool,
+    /// Whether the socket has reported something that a short read does not reach.
+    pub(crate) beyond: bool,
     /// When waiting ends; the sweeper looks at it.
     pub(crate) deadline: Option<Instant>,
     /// Since when its body, or its next request, is waited for.
@@ -158,7 +158,7 @@ impl<P> Conn<P> {
             phase: Phase::Idle,
             armed: EventFlags::empty(),
             drained: false,
-            ended: false,
+            beyond: false,
             deadline: None,
             since: None,
             request: None,

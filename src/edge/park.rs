@@ -70,11 +70,13 @@ struct Free {
 }
 
 /// What a socket is waited for.
-pub(crate) const READ: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
+pub(crate) const READ: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::PRI);
 /// Room to write.
 pub(crate) const WRITE: EventFlags = EventFlags::OUT;
-/// What the end of a connection is told by, which is told once.
-const ENDED: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
+/// What a short read does not reach: the end of a connection, which is told once, and what stands behind urgent data, at
+/// whose mark a read stops.
+const BEYOND: EventFlags =
+    EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR).union(EventFlags::PRI);
 
 impl<P> Park<P> {
     /// A park with room for `most` connections.
@@ -131,7 +133,7 @@ impl<P> Park<P> {
         let Some(slot) = self.slot(conn.slot as usize) else { return };
         let mut slot = lock(slot);
         // Who waits to write wants to hear at once that it can, which is no news.
-        let rests = events == READ && conn.armed == READ && conn.drained && !conn.ended && !slot.noted;
+        let rests = events == READ && conn.armed == READ && conn.drained && !conn.beyond && !slot.noted;
         // Renewed under the lock, as above.
         if rests || epoll::modify(&self.epoll, &conn.stream, token(&conn), events | EventFlags::ET).is_ok() {
             slot.noted = false;
@@ -174,8 +176,8 @@ impl<P> Park<P> {
         match &mut conn {
             Some(conn) if !of_source => {
                 conn.drained = false;
-                // An end is told once; from now on the kernel is asked each time, until somebody has read that far.
-                conn.ended |= flags.intersects(ENDED);
+                // From now on the kernel is asked each time.
+                conn.beyond |= flags.intersects(BEYOND);
             }
             None if !of_source => slot.noted = true,
             _ => {}
@@ -345,6 +347,21 @@ mod tests {
         let conn = scene.taken("last");
         scene.park.park(conn, READ);
         drop(scene.taken(""));
+    }
+
+    /// A read stops in front of urgent data, however much stands behind it.
+    #[test]
+    fn bytes_behind_urgent_data_are_told_again() {
+        let mut scene = Scene::new();
+        scene.client.write_all(b"one").unwrap();
+        rustix::net::send(&scene.client, b"!", rustix::net::SendFlags::OOB).unwrap();
+        scene.client.write_all(b"two").unwrap();
+        std::thread::sleep(Duration::from_millis(50)); // all of it is one event
+        let conn = scene.taken("one");
+        scene.park.park(conn, READ);
+        let conn = scene.taken("two");
+        scene.park.park(conn, READ);
+        assert!(scene.event().is_none(), "all of it was read");
     }
 
     #[test]

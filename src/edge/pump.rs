@@ -199,7 +199,7 @@ pub(crate) struct Pump<P, H: Home<P>> {
 
 const WAKE_TOKEN: u64 = u64::MAX;
 /// Pieces for one client before the others have their turn.
-const STEPS_MAX: usize = 16;
+pub(super) const STEPS_MAX: usize = 16;
 const TICK: Duration = Duration::from_millis(100);
 
 impl<P: Send + 'static, H: Home<P>> Pump<P, H> {

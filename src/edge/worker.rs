@@ -24,7 +24,7 @@ use rustix::event::epoll::{self};
 use super::conn::{Conn, Phase, again};
 use super::http1::{Fault, Incoming};
 use super::park::{READ, WRITE, overdue};
-use super::pump::{Fed, Home, Producer, Step};
+use super::pump::{Fed, Home, Producer, STEPS_MAX, Step};
 use super::{Answer, Handler, Shared, WAKE, standby};
 use crate::limits::{
     BODY_BYTES_IN_FLIGHT_MAX, BODY_BYTES_PER_SECOND_MIN, EVENTS_AT_ONCE_MAX, LINGER_BYTES_MAX,
@@ -129,7 +129,10 @@ impl<H: Handler> Shared<H> {
         }
         // Bytes of a next request that came with the last one are looked at before the socket is.
         let mut unseen = request.held() > 0 && conn.phase == Phase::Idle;
-        for _ in 0..IN_A_ROW_MAX {
+        for row in 0..IN_A_ROW_MAX {
+            if row > 0 {
+                standby::give_back(); // whoever sends many at one time makes nobody wait
+            }
             if !unseen {
                 match request.fill(&conn.stream) {
                     Ok(0) => {
@@ -416,7 +419,10 @@ impl<H: Handler> Shared<H> {
         desk: &mut Desk,
     ) -> Turn<H::Pass> {
         let mut head_sent = false;
-        loop {
+        for piece in 0..STEPS_MAX {
+            if piece > 1 {
+                standby::give_back(); // a long answer makes nobody wait
+            }
             match producer.step() {
                 Step::Send { head, data, end } => {
                     head_sent |= head.is_some();
