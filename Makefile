@@ -56,7 +56,7 @@ release: ## The program that is shipped, linked statically with musl: target/<ta
 	CC_$(subst -,_,$(MUSL))=$${CC:-cc} RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" \
 		cargo build --locked --profile dist --target $(MUSL)
 
-release-glibc: ## The same with glibc, where there is no musl for Rust; half as large again
+release-glibc: ## The same with glibc, where there is no musl for Rust; larger
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target $(HOST)
 
 chroot: release ## That program in an empty root directory with a CA file and a config, as a container has it; needs root
