@@ -31,7 +31,7 @@ conformance: ## The official MCP conformance suite, directly and through the pro
 fuzz: ## Every fuzz target for a minute (FUZZ_SECONDS=60); needs a nightly toolchain
 	fuzz/run
 
-bench: release ## Ours beside HAProxy, nginx and two bridges, 17 minutes (ARGS="--only load"); docs/performance.md says what it needs
+bench: release ## Ours beside HAProxy, nginx and two bridges, 13 minutes (ARGS="--only load"); docs/performance.md says what it needs
 	cargo bench --locked --bench rig -- $(ARGS)
 
 bench-smoke: release ## A part of it in under a minute
