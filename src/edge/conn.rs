@@ -189,14 +189,7 @@ impl<P> Conn<P> {
         lines.extend_from_slice(b"Date: ");
         lines.extend_from_slice(date.as_bytes());
         end_line(lines);
-        for (name, value) in &reply.headers {
-            header_name(lines, name);
-            // One byte is pushed without a call.
-            lines.push(b':');
-            lines.push(b' ');
-            lines.extend_from_slice(value.as_str().as_bytes());
-            end_line(lines);
-        }
+        header_lines(lines, reply);
         let bodyless = matches!(reply.status, 204 | 304);
         let head = Head { lines, length: Some(reply.body.len() as u64), bodyless };
         self.deliver(Some(head), &reply.body, true)
@@ -327,6 +320,18 @@ pub(crate) fn status_line(out: &mut Vec<u8>, status: u16) {
     out.push(b' ');
     out.extend_from_slice(reason(status).as_bytes());
     end_line(out);
+}
+
+/// The lines of a reply's headers.
+pub(super) fn header_lines(out: &mut Vec<u8>, reply: &Reply) {
+    for (name, value) in &reply.headers {
+        header_name(out, name);
+        // One byte is pushed without a call.
+        out.push(b':');
+        out.push(b' ');
+        out.extend_from_slice(value.as_str().as_bytes());
+        end_line(out);
+    }
 }
 
 fn end_line(out: &mut Vec<u8>) {

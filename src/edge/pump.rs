@@ -528,12 +528,7 @@ impl Fed {
     pub(crate) fn new(reply: &Reply, source: Source) -> Self {
         let mut lines = Vec::with_capacity(256);
         super::conn::status_line(&mut lines, reply.status);
-        for (name, value) in &reply.headers {
-            super::conn::header_name(&mut lines, name);
-            lines.extend_from_slice(b": ");
-            lines.extend_from_slice(value.as_str().as_bytes());
-            lines.extend_from_slice(b"\r\n");
-        }
+        super::conn::header_lines(&mut lines, reply);
         Self { lines: Some(lines), source, piece: reply.body.clone() }
     }
 }
